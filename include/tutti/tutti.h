@@ -1,0 +1,290 @@
+/* tutti: collective communication for distributed machine learning on CPUs.
+ *
+ * The whole public interface, meant to be read in one sitting.
+ *
+ *     struct tutti_config config = TUTTI_CONFIG_INIT;
+ *     tutti_comm *comm;
+ *     if (tutti_init(&config, &comm) == TUTTI_OK)
+ *         tutti_all_reduce(comm, x, x, count, TUTTI_FLOAT32, TUTTI_SUM);
+ *     tutti_finalize(comm, 10000);
+ *     tutti_free(comm);
+ *
+ * Words.  A *communicator* is this process's membership in a group of `size` ranks, numbered from 0.
+ * A *collective* is a call that every rank of the group makes, in the same order, with matching
+ * arguments.  `count` is always a number of elements, never of bytes; what it counts is said at each
+ * operation.
+ *
+ * Errors.  A function that can fail returns `enum tutti_status`: zero or positive is success, negative is
+ * an error.  tutti_get_error() gives the full sentence.  An error in the arguments is local: the call
+ * did nothing, and the group lives on.  Any other error (a lost peer, an expired deadline, an abort)
+ * is the end of the group on every rank: each pending and later call returns an error that names the
+ * same kind of cause, and only tutti_get_error(), tutti_wait() and tutti_free() make sense after it.
+ * A failed call may have left anything in its `recv` buffer, but nothing writes there after it returned.
+ *
+ * Threads.  Calls on different communicators are independent.  Collectives on one communicator must
+ * be issued in the same order on every rank, so issue them from one thread at a time; calls that
+ * overlap are serialised.  tutti_wait(), tutti_abort() and tutti_get_error() may be called from any
+ * thread at any time.
+ */
+#ifndef TUTTI_TUTTI_H
+#define TUTTI_TUTTI_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(TUTTI_STATIC)
+#define TUTTI_API
+#elif defined(__GNUC__)
+#define TUTTI_API __attribute__((visibility("default")))
+#else
+#define TUTTI_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TUTTI_VERSION_MAJOR 0
+#define TUTTI_VERSION_MINOR 1
+#define TUTTI_VERSION_PATCH 0
+
+/* ---- Status ------------------------------------------------------------------------------------ */
+
+/* Name, value, text.  The values are frozen. */
+#define TUTTI_STATUS_MAP(X)                                                                                  \
+    X(OK, 0, "success")                                                                                      \
+    X(PENDING, 1, "not complete yet")                                                                        \
+    X(ERR_ARGUMENT, -1, "invalid argument")                                                                  \
+    X(ERR_MEMORY, -2, "out of memory")                                                                       \
+    X(ERR_SYSTEM, -3, "a system call failed")                                                                \
+    X(ERR_CONFIG, -4, "invalid or incomplete configuration")                                                 \
+    X(ERR_UNREACHABLE, -5, "the rendezvous or a peer cannot be reached")                                     \
+    X(ERR_REFUSED, -6, "the rendezvous refused this member")                                                 \
+    X(ERR_TIMEOUT, -7, "a deadline passed")                                                                  \
+    X(ERR_PEER_LOST, -8, "the connection to a peer was lost")                                                \
+    X(ERR_ABORTED, -9, "the group was aborted")                                                              \
+    X(ERR_MISMATCH, -10, "ranks made different calls")                                                       \
+    X(ERR_PROTOCOL, -11, "a peer sent bytes that are not tutti's")                                           \
+    X(ERR_VERSION, -12, "a peer speaks another version of the protocol")                                     \
+    X(ERR_FINALIZED, -13, "the communicator is finalized")                                                   \
+    X(ERR_UNSUPPORTED, -14, "not supported")                                                                 \
+    X(ERR_INTERNAL, -15, "a bug in tutti")
+
+enum tutti_status {
+#define TUTTI_STATUS_ENUM(name, value, text) TUTTI_##name = (value),
+    TUTTI_STATUS_MAP(TUTTI_STATUS_ENUM)
+#undef TUTTI_STATUS_ENUM
+};
+
+/* The text of a status, "a deadline passed", and its name, "TUTTI_ERR_TIMEOUT".  Never NULL; static. */
+TUTTI_API const char *tutti_strerror(int status);
+TUTTI_API const char *tutti_error_name(int status);
+
+/* What went wrong: a copy, so it stays valid whatever becomes of the communicator. */
+struct tutti_error {
+    size_t struct_size; /* set by TUTTI_ERROR_INIT */
+    int code;           /* enum tutti_status; TUTTI_OK when nothing has failed */
+    int rank;           /* the rank that is the cause, -1 when unknown or when it is no rank's fault */
+    char host[256];     /* the host of that rank, "" when unknown */
+    char operation[32]; /* the operation under way here, "all_reduce"; "" outside of one */
+    uint64_t sequence;  /* the number of that operation on this communicator, from 1; 0 outside of one */
+    char message[1024]; /* one full sentence: what, where, and how to mend it */
+};
+#define TUTTI_ERROR_INIT                                                                                     \
+    {                                                                                                        \
+        sizeof(struct tutti_error), 0, -1, {0}, {0}, 0,                                                      \
+        {                                                                                                    \
+            0                                                                                                \
+        }                                                                                                    \
+    }
+
+/* ---- Joining and leaving a group --------------------------------------------------------------- */
+
+typedef struct tutti_comm tutti_comm;       /* a communicator */
+typedef struct tutti_request tutti_request; /* operations under way */
+
+/* How to start.  A field that is zero is "not given": the environment variable decides, and then
+ * the default.  docs/configuration.md describes every field, its variable and its default; it is
+ * generated from the table that reads them.  Strings are copied. */
+struct tutti_config {
+    size_t struct_size;     /* set by TUTTI_CONFIG_INIT */
+    int size;               /* ranks in the group; 0: taken from the launcher's variables */
+    int rank;               /* read only when `size` is given; TUTTI_RANK_ANY: assigned on arrival */
+    const char *rendezvous; /* unix:PATH, HOST:PORT or file:PATH */
+    const char *job;        /* name of the job, so that one rendezvous can serve many */
+    const char *member;     /* name of this member: the same name gets the same rank again; default: random */
+    const char *host;       /* identity of this host; default: the kernel's boot id */
+    const char *transports; /* which may be used, in order of preference: "uds,tcp" */
+    const char *interface;  /* names, ^exclusions or CIDRs of the network interfaces to listen on */
+    const char *port_range; /* "20000-20100": where to listen; default: any port */
+    int join_timeout_ms;    /* until the group must be complete */
+    int missing_after_ms;   /* until missing members are named in a warning */
+    int call_timeout_ms;    /* deadline of a call that brings none of its own; it ends the group */
+    int straggler_after_ms; /* until a call that waits names the rank it waits for in a warning */
+    int heartbeat_ms;       /* between heartbeats to the ring neighbours */
+    int dead_after_ms;      /* silence after which a neighbour counts as dead */
+    size_t slice_bytes;     /* the pipeline's unit of transfer; the same on every rank */
+    int checksum;           /* 1: payloads carry a CRC-32C; the same on every rank */
+    const char *wait;       /* "adaptive" or "spin" (for those who own their cores) */
+    const char *congestion; /* TCP congestion control between ranks of one host; "default": the kernel's */
+    int socket_buffer_bytes; /* SO_SNDBUF and SO_RCVBUF of data links; -1: leave the kernel's default */
+    const char *log;         /* "error", "warning", "info" or "debug" */
+};
+#define TUTTI_RANK_ANY (-1)
+#define TUTTI_CONFIG_INIT                                                                                    \
+    {                                                                                                        \
+        sizeof(struct tutti_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0           \
+    }
+
+/* Joins the group and connects the ring.  Blocks until every rank is there or `join_timeout_ms` has passed.
+ * `config` may be NULL.  Always sets *comm (NULL only when memory is exhausted): on failure to a dead
+ * handle that carries the error and must be freed. */
+TUTTI_API int tutti_init(const struct tutti_config *config, tutti_comm **comm);
+
+/* Collective: waits for the operations under way, then for every rank to come here, and says goodbye.  The
+ * handle stays valid for tutti_get_error() and tutti_free().  Leaving without it counts as a failure
+ * elsewhere. */
+TUTTI_API int tutti_finalize(tutti_comm *comm, int timeout_ms);
+
+/* Local: releases everything and, if the group is alive and not finalized, aborts it.  Pending requests
+ * become invalid.  No other thread may use `comm` or its requests any more.  NULL is accepted. */
+TUTTI_API void tutti_free(tutti_comm *comm);
+
+/* Ends the group on every rank; `reason` (copied, may be NULL) is what the others are told.  Any thread. */
+TUTTI_API int tutti_abort(tutti_comm *comm, const char *reason);
+
+/* Fills *error with the failure of the group or, while it lives, with the latest argument error of
+ * any thread.  `error->struct_size` must be set.  `comm` may be NULL (after an init without memory). */
+TUTTI_API int tutti_get_error(tutti_comm *comm, struct tutti_error *error);
+
+TUTTI_API int tutti_rank(const tutti_comm *comm); /* -1 on a handle that never joined */
+TUTTI_API int tutti_size(const tutti_comm *comm); /* -1 likewise */
+
+/* The links to the ring neighbours: what carries the bytes, and how many it carried. */
+struct tutti_link_info {
+    size_t struct_size;  /* set by TUTTI_LINK_INFO_INIT */
+    int peer;            /* the rank at the other end */
+    char transport[16];  /* "uds" or "tcp" */
+    char host[256];      /* name of the peer's host */
+    uint64_t sent_bytes; /* headers and payloads of data frames */
+    uint64_t received_bytes;
+};
+#define TUTTI_LINK_INFO_INIT                                                                                 \
+    {                                                                                                        \
+        sizeof(struct tutti_link_info), -1, {0}, {0}, 0, 0                                                   \
+    }
+
+/* `index` 0 is the link to the next rank of the ring, 1 the one from the previous rank. TUTTI_ERR_ARGUMENT
+ * beyond (a group of one has no links).  Exact only while no operation is under way. */
+TUTTI_API int tutti_get_link(tutti_comm *comm, int index, struct tutti_link_info *info);
+
+/* ---- Tensors ----------------------------------------------------------------------------------- */
+
+/* Element types, little-endian.  Values are frozen: they travel on the wire. */
+enum tutti_type {
+    TUTTI_FLOAT32 = 1,
+    TUTTI_FLOAT64 = 2,
+    TUTTI_FLOAT16 = 3,  /* IEEE 754 binary16, as uint16_t */
+    TUTTI_BFLOAT16 = 4, /* the upper half of a float32, as uint16_t */
+    TUTTI_INT8 = 5,
+    TUTTI_UINT8 = 6,
+    TUTTI_INT32 = 7,
+    TUTTI_INT64 = 8
+};
+
+/* How elements are combined.  Integers wrap around.  float16 and bfloat16 are added in float32 and
+ * rounded to nearest even.  MIN and MAX give NaN when any operand is NaN.  AVG is SUM divided by the
+ * number of ranks (integers: truncated towards zero). */
+enum tutti_reduction { TUTTI_SUM = 1, TUTTI_PRODUCT = 2, TUTTI_MIN = 3, TUTTI_MAX = 4, TUTTI_AVG = 5 };
+
+/* Bytes of one element; 0 for a value that is no type. */
+TUTTI_API size_t tutti_type_size(enum tutti_type type);
+
+/* ---- Collectives ------------------------------------------------------------------------------- */
+
+/* Blocking: each returns when this rank's part is done and its buffers may be used again.  In place
+ * means `send == recv`, or, where one of the two is a part of the other, as said there (as in NCCL);
+ * any other overlap of the two is an error.  Deadline: `call_timeout_ms` of the configuration.
+ * A NULL buffer is allowed where the count is zero or the buffer is not used on this rank. */
+
+/* recv = reduction of every rank's send.  count: elements of the whole buffer, on every rank. In
+ * place: send == recv.  Every rank receives the same bits. */
+TUTTI_API int tutti_all_reduce(tutti_comm *comm, const void *send, void *recv, size_t count,
+                               enum tutti_type type, enum tutti_reduction reduction);
+
+/* recv on every rank = send of `root`.  count: elements of the whole buffer.  `send` is read on the
+ * root only.  In place: send == recv. */
+TUTTI_API int tutti_broadcast(tutti_comm *comm, const void *send, void *recv, size_t count,
+                              enum tutti_type type, int root);
+
+/* recv = the sends of all ranks, in the order of the ranks.  count: elements that each rank contributes;
+ * recv holds size * count.  In place: send == recv + rank * count. */
+TUTTI_API int tutti_all_gather(tutti_comm *comm, const void *send, void *recv, size_t count,
+                               enum tutti_type type);
+
+/* As all_gather, received on `root` only; `recv` is not used elsewhere. */
+TUTTI_API int tutti_gather(tutti_comm *comm, const void *send, void *recv, size_t count, enum tutti_type type,
+                           int root);
+
+/* recv = this rank's part of the reduction of every rank's send.  count: elements that each rank receives;
+ * send holds size * count and is not changed.  In place: recv == send + rank * count. */
+TUTTI_API int tutti_reduce_scatter(tutti_comm *comm, const void *send, void *recv, size_t count,
+                                   enum tutti_type type, enum tutti_reduction reduction);
+
+/* Returns when every rank has come here. */
+TUTTI_API int tutti_barrier(tutti_comm *comm);
+
+/* ---- Asynchronous and fused calls --------------------------------------------------------------- */
+
+/* Values are frozen: they travel on the wire. */
+enum tutti_operation {
+    TUTTI_ALL_REDUCE = 1,
+    TUTTI_BROADCAST = 2,
+    TUTTI_ALL_GATHER = 3,
+    TUTTI_GATHER = 4,
+    TUTTI_REDUCE_SCATTER = 5,
+    TUTTI_BARRIER = 6
+};
+
+/* One collective as data; the fields mean what the arguments of the blocking call mean.  Those that the
+ * operation does not have are ignored. */
+struct tutti_call {
+    enum tutti_operation op;
+    const void *send;
+    void *recv;
+    size_t count;
+    enum tutti_type type;
+    enum tutti_reduction reduction;
+    int root;
+    int timeout_ms; /* deadline of this call: when it passes, the group ends; 0: call_timeout_ms */
+};
+
+/* Issues `calls` of them as one request; their progress needs no further call.  Copies `calls`; borrows the
+ * buffers until the request completes.  On an error nothing was issued and *request is NULL.  Several calls
+ * at once are fused where that pays; either all complete or the group has failed. */
+TUTTI_API int tutti_start(tutti_comm *comm, const struct tutti_call *calls, size_t count,
+                          tutti_request **request);
+
+/* As tutti_start() followed by tutti_wait(), without waking another thread: what the blocking calls do,
+ * in slices of `timeout_ms`.  When it returns TUTTI_PENDING, *request must be waited for; else it is NULL. */
+TUTTI_API int tutti_run(tutti_comm *comm, const struct tutti_call *calls, size_t count, int timeout_ms,
+                        tutti_request **request);
+
+/* Waits at most `timeout_ms` (0: only looks; -1: until it completes).  TUTTI_PENDING means "not yet" and
+ * changes nothing.  Any other result completes the request, frees it and sets it to NULL.  Waiting for NULL
+ * is TUTTI_OK. One thread at a time may wait for a given request. */
+TUTTI_API int tutti_wait(tutti_request **request, int timeout_ms);
+
+/* A descriptor that polls readable while a request of this communicator that was begun by tutti_start() is
+ * complete and not yet waited for: for a server's own event loop.  Owned by the communicator: neither read
+ * nor close it. Negative on error. */
+TUTTI_API int tutti_fd(tutti_comm *comm);
+
+/* The version of the library that is linked, "0.1.0". */
+TUTTI_API const char *tutti_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,18 @@
+#include "extension.h"
+
+void pending_start(struct pending *pending, tutti_comm *comm, const struct tutti_call *calls, size_t count)
+{
+    int status = tutti_start(comm, calls, count, &pending->request);
+    pending->status = status == TUTTI_OK ? TUTTI_PENDING : status;
+}
+
+void pending_run(struct pending *pending, tutti_comm *comm, const struct tutti_call *calls, size_t count,
+                 int timeout_ms)
+{
+    pending->status = tutti_run(comm, calls, count, timeout_ms, &pending->request);
+}
+
+void pending_wait(struct pending *pending, int timeout_ms)
+{
+    pending->status = tutti_wait(&pending->request, timeout_ms);
+}

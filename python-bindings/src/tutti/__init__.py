@@ -1,0 +1,61 @@
+"""Collective communication for distributed machine learning on CPUs.
+
+    import numpy as np, tutti
+
+    with tutti.init() as comm:                       # tutti run -n 4 python train.py
+        gradients = [np.ones((64, 10), np.float32)]
+        comm.all_reduce(gradients, op="avg")         # in place, on every rank
+"""
+
+from ._c import ffi as _ffi
+from ._c import lib as _lib
+from ._communicator import Communicator
+from ._errors import (
+    AbortedError,
+    ArgumentError,
+    ConfigError,
+    Error,
+    FinalizedError,
+    InternalError,
+    MismatchError,
+    OutOfMemoryError,
+    PeerLostError,
+    PendingError,
+    ProtocolError,
+    RefusedError,
+    SystemCallError,
+    TimeoutError,
+    UnreachableError,
+    UnsupportedError,
+    VersionError,
+)
+from ._init import init
+from ._spawn import SpawnError, spawn
+from ._work import Work
+
+__version__: str = _ffi.string(_lib.tutti_version()).decode()
+
+__all__ = [
+    "AbortedError",
+    "ArgumentError",
+    "Communicator",
+    "ConfigError",
+    "Error",
+    "FinalizedError",
+    "InternalError",
+    "MismatchError",
+    "OutOfMemoryError",
+    "PeerLostError",
+    "PendingError",
+    "ProtocolError",
+    "RefusedError",
+    "SpawnError",
+    "SystemCallError",
+    "TimeoutError",
+    "UnreachableError",
+    "UnsupportedError",
+    "VersionError",
+    "Work",
+    "init",
+    "spawn",
+]

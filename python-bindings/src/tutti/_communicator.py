@@ -1,0 +1,503 @@
+"""The communicator: collectives on arrays, lists of arrays and scalars."""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import os
+import threading
+import time
+import warnings
+import weakref
+from typing import Any, Callable, Dict, List, Literal, Sequence, Tuple, TypeVar, overload
+
+from numpy import ndarray
+
+from . import _errors
+from ._buffers import REDUCTIONS, empty_like, is_scalar, require_same, scalar_array, scalar_like, view
+from ._c import ffi, lib
+from ._waiting import run_interruptibly
+from ._work import SLICE_MS, LoopWatch, Work, milliseconds
+
+T = TypeVar("T")
+
+#: Seconds that leaving a group waits for the slowest rank, as long as the default deadline of a call.
+FINALIZE_TIMEOUT = 600.0
+#: Seconds that an interrupted operation gets to let go of its buffers after the group was aborted.
+_ABORT_TIMEOUT = 5.0
+
+_CALLS = ffi.typeof("struct tutti_call[]")
+_PENDING = ffi.typeof("struct pending *")
+_NULL = ffi.NULL
+_STATUS_PENDING = lib.TUTTI_PENDING
+_ALL_REDUCE = lib.TUTTI_ALL_REDUCE
+_run = lib.pending_run
+_new = ffi.new
+
+_communicators: "weakref.WeakSet[Communicator]" = weakref.WeakSet()
+
+
+class Communicator:
+    """This process's membership in a group of ``size`` ranks; made by :func:`tutti.init`.
+
+    Used in a ``with`` block: leaving it normally waits for all operations and all ranks (:meth:`finalize`);
+    leaving it by an exception, Ctrl-C included, aborts the group, so that the other ranks fail at once with
+    ``rank 2: ValueError: ...`` as the reason instead of waiting.  (``sys.exit(0)`` leaves it normally.)
+
+    **Collectives** must be called by all ranks, in the same order, with matching arguments.  Their ``x`` is
+
+    - a NumPy array, or anything that lends its memory: ``bytearray``, ``array.array``, ``memoryview``, and CPU
+      tensors with DLPack, such as those of PyTorch.  Nothing is copied; it must be contiguous in C order, and
+      writable where the result goes into it.  Types: float32, float64, float16, bfloat16 (``ml_dtypes`` or
+      DLPack), int8, uint8, int32, int64;
+    - a list or tuple of these, which is one fused operation; or
+    - a scalar: a Python int (sent as int64), a float (as float64) or a NumPy scalar (in its own type).
+
+    ``timeout`` is the deadline of the call in seconds.  When it passes, the group ends on every rank; it is no
+    "not yet" as in :meth:`Work.wait`.  Default: the setting ``call_timeout_ms``.
+
+    ``async_op=True`` returns a :class:`Work` at once.  Operations complete in the order in which they were
+    issued.
+
+    **Errors**: ``TypeError`` and ``ValueError`` for arguments that cannot be sent, with the fix in the text, and
+    :class:`ArgumentError` change nothing, here or on the other ranks.  Any other :class:`tutti.Error` is the end
+    of the group on every rank.
+
+    **Ctrl-C** (or another signal handler that raises) in a blocking collective aborts the group, since an
+    operation in which the others take part cannot be taken back; the buffers hold anything, and nothing writes
+    to them after the exception has come out of the call.
+
+    **Threads**: issue collectives from one thread at a time; calls that overlap are serialised.  :meth:`abort`
+    and :meth:`Work.wait` may be called from any thread.  A child made by ``fork`` cannot use it.
+    """
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+        self._rank = lib.tutti_rank(handle)
+        self._size = lib.tutti_size(handle)
+        self._works: Dict[Work, None] = {}  # not known to be done, in the order of issue
+        self._abandoned: List[Any] = []  # operations, with their buffers, that did not end in time after an abort
+        self._spare: List[Any] = []  # struct pending, to be used again
+        self._watcher = LoopWatch()
+        self._lock = threading.RLock()  # held by blocking calls, so that the handle is not freed under them
+        self._handle_lock = threading.RLock()  # held briefly by calls that any thread may make at any time
+        self._left = False  # finalized or aborted by this process
+        self._reported = False  # the end of the group has been raised to the caller
+        self._gone = "the communicator is closed: call tutti.init() for a new group"
+        _communicators.add(self)
+
+    # ---- The group ---------------------------------------------------------------------------------------
+
+    @property
+    def rank(self) -> int:
+        """The number of this member, from 0."""
+        return self._rank
+
+    @property
+    def size(self) -> int:
+        """The number of ranks."""
+        return self._size
+
+    def abort(self, reason: str = "") -> None:
+        """Ends the group on every rank; ``reason`` is what the others are told.  Any thread, at any time."""
+        with self._handle_lock:
+            if self._handle is not None:
+                self._left = True
+                lib.tutti_abort(self._handle, reason.encode("utf-8", "replace"))
+
+    def finalize(self, timeout: float | None = None) -> None:
+        """Waits for the operations under way and for every rank to come here, and says goodbye.
+
+        timeout: seconds, default 600; when they have passed the group ends with an error.  Leaving the ``with``
+        block does this.  Ctrl-C aborts the group.
+        """
+        handle = self._require()
+        limit = milliseconds(FINALIZE_TIMEOUT if timeout is None else timeout)
+        status = run_interruptibly(
+            lambda: lib.tutti_finalize(handle, limit), lambda: self.abort(f"rank {self._rank}: interrupted in finalize")
+        )
+        self._poll_works()
+        if status < 0:
+            raise self._raised(status)
+        self._left = True
+
+    def links(self) -> List[Dict[str, Any]]:
+        """The links to the next and from the previous rank of the ring; empty in a group of one.
+
+        Each is a dict of ``peer`` (its rank), ``host``, ``transport`` ("uds" or "tcp"), ``sent_bytes`` and
+        ``received_bytes``; these are exact only while no operation is under way.
+        """
+        found = []
+        info = _new("struct tutti_link_info *")
+        info.struct_size = ffi.sizeof("struct tutti_link_info")
+        with self._handle_lock:
+            handle = self._require()
+            while lib.tutti_get_link(handle, len(found), info) == lib.TUTTI_OK:
+                found.append(
+                    {
+                        "peer": info.peer,
+                        "host": ffi.string(info.host).decode("utf-8", "replace"),
+                        "transport": ffi.string(info.transport).decode(),
+                        "sent_bytes": info.sent_bytes,
+                        "received_bytes": info.received_bytes,
+                    }
+                )
+        return found
+
+    def fileno(self) -> int:
+        """A descriptor that polls readable while an asynchronous operation is done and not waited for yet.
+
+        For event loops of your own (``await`` uses it for asyncio): when it is readable, look with
+        :meth:`Work.done`.  It belongs to the communicator: neither read nor close it.
+        """
+        with self._handle_lock:
+            descriptor = lib.tutti_fd(self._require())
+            if descriptor < 0:
+                raise self._raised(descriptor)
+            return descriptor
+
+    # ---- Collectives -------------------------------------------------------------------------------------
+
+    @overload
+    def all_reduce(
+        self, x: T, op: str = ..., out: Any = ..., async_op: Literal[False] = ..., timeout: float | None = ...
+    ) -> T: ...
+
+    @overload
+    def all_reduce(
+        self, x: T, op: str = ..., out: Any = ..., *, async_op: Literal[True], timeout: float | None = ...
+    ) -> Work[T]: ...
+
+    def all_reduce(self, x, op="sum", out=None, async_op=False, timeout=None):
+        """Combines the ``x`` of all ranks, element by element; every rank gets the same bits.
+
+        In place: ``x`` receives the result and is returned.  With ``out`` (of the shape and type of ``x``; a
+        list for a list) the result goes there, ``x`` is only read, and ``out`` is returned.  A scalar comes back
+        as a scalar of its kind.
+
+        op: "sum", "product", "min", "max" or "avg".  Integers wrap around, and their "avg" is truncated towards
+        zero: pass ``float(n)`` for a mean.  "min" and "max" give NaN where any operand is NaN.
+        """
+        reduction = _reduction(op)
+        limit = 0 if timeout is None else milliseconds(timeout)
+
+        def emit(a: Any, b: Any, name: str) -> Tuple[Any, Any]:
+            if b is None or b is a:
+                pointer, count, code, _ = view(a, True, name)
+                return (_ALL_REDUCE, pointer, pointer, count, code, reduction, 0, limit), a
+            send = view(a, False, name)
+            recv = view(b, True, "out")
+            require_same(send, send[3], recv)
+            return (_ALL_REDUCE, send[0], recv[0], send[1], send[2], reduction, 0, limit), b
+
+        return self._collective("all_reduce", emit, x, out, async_op)
+
+    @overload
+    def broadcast(
+        self, x: T, root: int = ..., async_op: Literal[False] = ..., timeout: float | None = ...
+    ) -> T: ...
+
+    @overload
+    def broadcast(
+        self, x: T, root: int = ..., *, async_op: Literal[True], timeout: float | None = ...
+    ) -> Work[T]: ...
+
+    def broadcast(self, x, root=0, async_op=False, timeout=None):
+        """Copies the ``x`` of rank ``root`` into the ``x`` of the others, and returns it.
+
+        ``x`` must have the same type and number of elements everywhere; it may be read-only on the root.  Of a
+        scalar, that of the root is returned.
+        """
+        root = operator.index(root)
+        limit = 0 if timeout is None else milliseconds(timeout)
+
+        def emit(a: Any, b: Any, name: str) -> Tuple[Any, Any]:
+            pointer, count, code, _ = view(a, self._rank != root, name)
+            return (lib.TUTTI_BROADCAST, pointer, pointer, count, code, 0, root, limit), a
+
+        return self._collective("broadcast", emit, x, None, async_op)
+
+    def all_gather(self, x: Any, out: Any = None, async_op: bool = False, timeout: float | None = None) -> Any:
+        """Collects the ``x`` of all ranks, which must have the same shape and type, on every rank.
+
+        Returns an array of shape ``(size, *x.shape)``, whose element ``[r]`` is the ``x`` of rank ``r``: a new one
+        (a tensor for a tensor), or ``out``.  ``x`` may be ``out[rank]``, which then is not copied.  From a scalar
+        comes an array of shape ``(size,)``, from a list a list.
+        """
+        limit = 0 if timeout is None else milliseconds(timeout)
+
+        def emit(a: Any, b: Any, name: str) -> Tuple[Any, Any]:
+            send, recv, b = self._gathered(a, b, name)
+            return (lib.TUTTI_ALL_GATHER, send[0], recv[0], send[1], send[2], 0, 0, limit), b
+
+        return self._collective("all_gather", emit, x, out, async_op, scalars_in_place=False)
+
+    def gather(
+        self, x: Any, root: int = 0, out: Any = None, async_op: bool = False, timeout: float | None = None
+    ) -> Any:
+        """As :meth:`all_gather`, on rank ``root`` only: None is returned on the others, which ignore ``out``."""
+        root = operator.index(root)
+        limit = 0 if timeout is None else milliseconds(timeout)
+        receives = self._rank == root
+
+        def emit(a: Any, b: Any, name: str) -> Tuple[Any, Any]:
+            if receives:
+                send, recv, b = self._gathered(a, b, name)
+                return (lib.TUTTI_GATHER, send[0], recv[0], send[1], send[2], 0, root, limit), b
+            pointer, count, code, _ = view(a, False, name)
+            return (lib.TUTTI_GATHER, pointer, _NULL, count, code, 0, root, limit), None
+
+        result = self._collective("gather", emit, x, out if receives else None, async_op, scalars_in_place=False)
+        return result if async_op or receives else None
+
+    def reduce_scatter(
+        self, x: Any, op: str = "sum", out: Any = None, async_op: bool = False, timeout: float | None = None
+    ) -> Any:
+        """Combines the ``x`` of all ranks, element by element, and leaves each rank its part of the result.
+
+        The first axis of ``x`` must be a multiple of ``size``; it is cut into ``size`` equal parts, and rank ``r``
+        gets part ``r``: an array of shape ``(x.shape[0] // size, *x.shape[1:])``, new or ``out``.  ``x`` is not
+        changed, but ``out`` may be this rank's own part of it.  op: as in :meth:`all_reduce`.
+        """
+        reduction = _reduction(op)
+        limit = 0 if timeout is None else milliseconds(timeout)
+
+        def emit(a: Any, b: Any, name: str) -> Tuple[Any, Any]:
+            send = view(a, False, name)
+            shape = self._part(send[3], name)
+            b = empty_like(a, send, shape) if b is None else b
+            recv = view(b, True, "out")
+            require_same(send, shape, recv)
+            return (lib.TUTTI_REDUCE_SCATTER, send[0], recv[0], recv[1], send[2], reduction, 0, limit), b
+
+        if is_scalar(x):
+            raise TypeError(f"x is a {type(x).__name__}: pass an array whose first axis is a multiple of {self._size}")
+        return self._collective("reduce_scatter", emit, x, out, async_op)
+
+    @overload
+    def barrier(self, async_op: Literal[False] = ..., timeout: float | None = ...) -> None: ...
+
+    @overload
+    def barrier(self, async_op: Literal[True], timeout: float | None = ...) -> Work[None]: ...
+
+    def barrier(self, async_op=False, timeout=None):
+        """Returns when every rank has come here."""
+        limit = 0 if timeout is None else milliseconds(timeout)
+        calls = [(lib.TUTTI_BARRIER, _NULL, _NULL, 0, 0, 0, 0, limit)]
+        return self._issue("barrier", calls, None, None, async_op)
+
+    # ---- From arguments to calls -------------------------------------------------------------------------
+
+    def _collective(self, name, emit, x, out, async_op, scalars_in_place=True):
+        """Emits one call for each array of ``x`` and issues them as one operation.
+
+        emit(array, out, name of the array) returns a tuple for struct tutti_call, and the result.
+        """
+        kind = type(x)
+        if kind is list or kind is tuple:
+            calls, results = self._emit_list(emit, x, out)
+            if not calls:
+                return self._finished(name, results) if async_op else results
+            return self._issue(name, calls, results, None, async_op)
+        if kind is not ndarray and is_scalar(x):
+            array = scalar_array(x)
+            call, result = emit(array, out, "x")
+            finish = (lambda: scalar_like(x, result)) if scalars_in_place and out is None else None
+            return self._issue(name, [call], result, finish, async_op)
+        call, result = emit(x, out, "x")
+        return self._issue(name, [call], result, None, async_op)
+
+    def _emit_list(self, emit: Callable[..., Any], x: Sequence[Any], out: Any) -> Tuple[List[Any], Any]:
+        if out is None:
+            outs: Sequence[Any] = [None] * len(x)
+        elif isinstance(out, (list, tuple)) and len(out) == len(x):
+            outs = out
+        else:
+            raise ValueError(f"x is a list of {len(x)} arrays: pass a list of as many as out")
+        emitted = [emit(a, b, f"x[{i}]") for i, (a, b) in enumerate(zip(x, outs))]
+        results = [result for _, result in emitted]
+        if out is not None:
+            return [call for call, _ in emitted], out
+        in_place = all(result is a for result, a in zip(results, x))
+        return [call for call, _ in emitted], x if in_place else results
+
+    def _gathered(self, a: Any, b: Any, name: str) -> Tuple[Any, Any, Any]:
+        send = view(a, False, name)
+        shape = (self._size, *send[3])
+        b = empty_like(a, send, shape) if b is None else b
+        recv = view(b, True, "out")
+        require_same(send, shape, recv)
+        return send, recv, b
+
+    def _part(self, shape: Tuple[int, ...], name: str) -> Tuple[int, ...]:
+        if not shape or shape[0] % self._size != 0:
+            raise ValueError(
+                f"{name} has shape {shape}, whose first axis cannot be cut into {self._size} equal parts: pad it to a "
+                f"multiple of {self._size}"
+            )
+        return (shape[0] // self._size, *shape[1:])
+
+    # ---- From calls to C ---------------------------------------------------------------------------------
+
+    def _issue(self, name, calls, result, finish, async_op):
+        """Issues ``calls``, whose pointers keep the buffers alive, and returns the result or its Work."""
+        if async_op:
+            return self._start(name, calls, finish if finish is not None else lambda: result)
+        spare = self._spare
+        pending = spare.pop() if spare else _new(_PENDING)
+        with self._lock:
+            handle = self._handle
+            if handle is None:
+                raise self._closed()
+            pending.status = _STATUS_PENDING
+            try:
+                _run(pending, handle, _new(_CALLS, calls), len(calls), SLICE_MS)
+                while pending.status == _STATUS_PENDING:
+                    lib.pending_wait(pending, SLICE_MS)
+            except BaseException as exception:  # of a signal handler, which Python runs between two slices
+                if pending.request != _NULL:
+                    self._give_up(pending, calls, exception)
+                raise
+        if pending.status < 0:
+            raise self._raised(pending.status)
+        spare.append(pending)
+        return result if finish is None else finish()
+
+    def _start(self, name: str, calls: List[Any], finish: Callable[[], Any]) -> Work[Any]:
+        work: Work[Any] = Work(self, name, calls, finish)
+        with self._lock:
+            handle = self._require()
+            self._poll_works()
+            with work._lock:
+                # Known before it is issued, so that its buffers outlive it whatever a signal handler raises.
+                self._works[work] = None
+                pending = work._pending
+                try:
+                    lib.pending_start(pending, handle, _new(_CALLS, calls), len(calls))
+                finally:
+                    if pending.request == _NULL:
+                        self._works.pop(work, None)
+                if pending.status < 0:
+                    raise self._raised(pending.status)
+        return work
+
+    def _finished(self, name: str, result: Any) -> Work[Any]:
+        work: Work[Any] = Work(self, name, None, lambda: result)
+        work._complete(None)
+        return work
+
+    def _give_up(self, pending: Any, calls: Any, exception: BaseException) -> None:
+        """Ends the group, so that nothing writes to the buffers of an operation that was interrupted."""
+        self._abandoned.append((pending, calls))
+        self.abort(describe(self._rank, exception))
+        until = time.monotonic() + _ABORT_TIMEOUT
+        while pending.request != _NULL and time.monotonic() < until:
+            lib.pending_wait(pending, SLICE_MS)
+        if pending.request == _NULL:
+            self._abandoned.pop()
+
+    def _poll_works(self) -> None:
+        """Takes note of the operations that are done, oldest first."""
+        for work in list(self._works):
+            if not work._poll():
+                break
+
+    def _watch(self, loop: Any, future: Any) -> None:
+        """Looks at all operations whenever one is done, until the future is done; called on the loop."""
+        self._watcher.add(loop, future, self.fileno(), self._poll_works)
+
+    # ---- Errors and the end ------------------------------------------------------------------------------
+
+    def _require(self) -> Any:
+        if self._handle is None:
+            raise self._closed()
+        return self._handle
+
+    def _closed(self) -> Exception:
+        return _errors.closed(self._gone)
+
+    def _failure(self, status: int) -> _errors.Error:
+        with self._handle_lock:
+            return _errors.from_handle(self._handle if self._handle is not None else _NULL, status)
+
+    def _raised(self, status: int) -> _errors.Error:
+        """The exception for ``status``, which the caller raises."""
+        if status != lib.TUTTI_ERR_ARGUMENT:
+            self._reported = True
+        return self._failure(status)
+
+    def _close(self) -> None:
+        """Frees the handle; a group that is still alive is aborted."""
+        with self._lock, contextlib.ExitStack() as locks:
+            with self._handle_lock:
+                handle, self._handle = self._handle, None
+            if handle is None:
+                return
+            works = list(self._works)
+            for work in works:
+                locks.enter_context(work._lock)
+            lib.tutti_free(handle)
+            for work in works:
+                if not work._done:
+                    work._complete(self._closed())
+            self._abandoned.clear()
+
+    def _forget(self) -> None:
+        """In a forked child: the group belongs to the parent, and is neither used nor left here."""
+        self._gone = "the communicator belongs to the parent process: a forked child must call tutti.init() itself"
+        self._handle = None
+        self._works = {}
+        self._lock = threading.RLock()
+        self._handle_lock = threading.RLock()
+
+    def __enter__(self) -> "Communicator":
+        self._require()
+        return self
+
+    def __exit__(self, kind: Any, exception: Any, traceback: Any) -> None:
+        try:
+            if self._handle is None:
+                return
+            if exception is None or (isinstance(exception, SystemExit) and not exception.code):
+                if not self._left and not self._reported:
+                    self.finalize()
+            else:
+                self.abort(describe(self._rank, exception))
+        finally:
+            self._close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) is not None:
+            if not self._left and not self._reported:
+                warnings.warn(
+                    f"{self!r} was dropped without finalize(), which the other ranks see as a failure: use it in a "
+                    f"with block",
+                    ResourceWarning,
+                    source=self,
+                )
+            self._close()
+
+    def __repr__(self) -> str:
+        return f"<tutti.Communicator rank {self._rank} of {self._size}{'' if self._handle is not None else ', closed'}>"
+
+
+def describe(rank: int, exception: BaseException) -> str:
+    """The reason for which a rank aborts: "rank 2: ValueError: ..."."""
+    name = type(exception).__name__
+    text = str(exception)
+    return f"rank {rank}: {name}: {text}" if text else f"rank {rank}: {name}"
+
+
+def _reduction(op: str) -> int:
+    code = REDUCTIONS.get(op)
+    if code is None:
+        raise ValueError(f"op is {op!r}: use one of {', '.join(REDUCTIONS)}")
+    return code
+
+
+def _forget_all() -> None:
+    for communicator in list(_communicators):
+        communicator._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

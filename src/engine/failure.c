@@ -1,0 +1,123 @@
+/* The failure rule: a group works until its first failure, and then it is dead on every rank.
+ *
+ * comm_fail() is the only way in.  It keeps the first cause, raises the abort word that spinners read, rings
+ * the doorbell that sleepers poll, fails what is queued (unless somebody is moving data at this moment: then
+ * the holder of the token does, so that nothing writes to a buffer after its call has returned), and has the
+ * loop tell the neighbours, who pass it on. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include "base/error.h"
+#include "engine/clock.h"
+#include "engine/comm.h"
+#include "tensor/type.h"
+
+#define EXPLANATION_NS (200 * NS_PER_MS)  /* how long a broken data link may wait for the reason */
+#define ABORT_SENT_NS  (1000 * NS_PER_MS) /* how long a failed call waits for the abort to leave */
+
+bool comm_has_failed(const tutti_comm *comm)
+{
+    return atomic_load_explicit(&comm->failed, memory_order_acquire) != 0;
+}
+
+void comm_wait_changed(tutti_comm *comm, int64_t until_ns)
+{
+    struct timespec until = {.tv_sec = until_ns / 1000000000, .tv_nsec = until_ns % 1000000000};
+    pthread_cond_timedwait(&comm->changed, &comm->lock, &until); /* on CLOCK_MONOTONIC */
+}
+
+void comm_fail_pending(tutti_comm *comm)
+{
+    while (comm->head)
+        progress_complete_head(comm, comm->failure.code);
+    pthread_cond_broadcast(&comm->changed);
+}
+
+/* Says where the failure struck here: the operation under way, in fields and in the sentence. */
+static void add_operation(tutti_comm *comm)
+{
+    if (!comm->head || comm->head->current >= comm->head->count)
+        return;
+    const struct operation *operation = &comm->head->executors[comm->head->current].operation;
+    struct tutti_error *failure = &comm->failure;
+    const char *name = operation_name(operation->call.operation);
+    snprintf(failure->operation, sizeof failure->operation, "%s", name);
+    failure->sequence = operation->sequence;
+    char sentence[sizeof failure->message];
+    memcpy(sentence, failure->message, sizeof sentence);
+    snprintf(failure->message, sizeof failure->message, "%s (operation %llu on rank %d): %.900s", name,
+             (unsigned long long)operation->sequence, comm->rank, sentence);
+}
+
+static void add_host(tutti_comm *comm)
+{
+    struct tutti_error *failure = &comm->failure;
+    if (failure->rank < 0 || failure->host[0] != '\0')
+        return;
+    if (failure->rank == comm->rank)
+        snprintf(failure->host, sizeof failure->host, "%s", comm->host_name);
+    for (int i = 0; i < 2; i++)
+        if (comm->peers[i].rank == failure->rank && comm->size > 1)
+            snprintf(failure->host, sizeof failure->host, "%s", comm->peers[i].host_name);
+}
+
+void comm_fail(tutti_comm *comm, const struct tutti_error *cause)
+{
+    pthread_mutex_lock(&comm->lock);
+    bool first = !comm_has_failed(comm) && comm->phase == COMM_ACTIVE;
+    if (first) {
+        comm->failure = *cause;
+        comm->failure.struct_size = sizeof comm->failure;
+        add_host(comm);
+        add_operation(comm);
+        atomic_store_explicit(&comm->failed, 1, memory_order_release);
+        if (comm->doorbell >= 0)
+            eventfd_write(comm->doorbell, 1);
+        if (comm->token == TOKEN_FREE)
+            comm_fail_pending(comm);
+        pthread_cond_broadcast(&comm->changed);
+    }
+    pthread_mutex_unlock(&comm->lock);
+    if (first) {
+        log_debug(&comm->log, "the group has failed: %s", cause->message);
+        if (comm->worker)
+            worker_post(comm->worker, &comm->abort_task);
+    }
+}
+
+void comm_fail_from_link(tutti_comm *comm, const struct tutti_error *cause, bool on_loop)
+{
+    if (cause->code == TUTTI_ERR_PEER_LOST) {
+        if (on_loop) {
+            ring_drain(comm);
+        } else {
+            worker_post(comm->worker, &comm->drain_task);
+            pthread_mutex_lock(&comm->lock);
+            int64_t until_ns = clock_now_ns() + EXPLANATION_NS;
+            while (!comm_has_failed(comm) && clock_now_ns() < until_ns)
+                comm_wait_changed(comm, until_ns);
+            pthread_mutex_unlock(&comm->lock);
+        }
+    }
+    comm_fail(comm, cause);
+}
+
+void comm_await_abort_sent(tutti_comm *comm)
+{
+    if (comm->size < 2)
+        return;
+    pthread_mutex_lock(&comm->lock);
+    int64_t until_ns = clock_now_ns() + ABORT_SENT_NS;
+    while (!comm->abort_sent && clock_now_ns() < until_ns)
+        comm_wait_changed(comm, until_ns);
+    pthread_mutex_unlock(&comm->lock);
+}
+
+int comm_local_error(tutti_comm *comm, const struct tutti_error *error)
+{
+    pthread_mutex_lock(&comm->lock);
+    comm->local_error = *error;
+    pthread_mutex_unlock(&comm->lock);
+    return error->code;
+}

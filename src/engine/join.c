@@ -1,0 +1,593 @@
+/* Joining: the I/O of a member.  Finds the rendezvous (and, as rank 0, serves it unless somebody does
+ * already), announces itself, waits to be welcomed, and has the ring wired.
+ *
+ * MEETING -> (connected) -> ANNOUNCED -> (welcome) -> WIRING -> done.  Until the deadline a rendezvous that
+ * cannot be reached, a name that does not resolve yet and a connection that closes are tried again; a refusal
+ * and bytes that are not tutti's are final. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+#include "base/error.h"
+#include "engine/clock.h"
+#include "engine/comm.h"
+#include "engine/watch.h"
+#include "transport/interface.h"
+#include "transport/socket.h"
+
+#define ATTEMPT_TIMEOUT_MS    3000
+#define UNIX_RETRY_MAX_MS     20
+#define TCP_RETRY_MAX_MS      250
+#define REFUSAL_GRACE_MS      2000 /* how much later than the rendezvous a member gives up by itself */
+#define WIRING_TIMEOUT_MIN_MS 5000
+
+enum join_state { JOIN_MEETING, JOIN_ANNOUNCED, JOIN_WIRING };
+
+struct resolution {
+    uv_getaddrinfo_t request; /* first */
+    struct join *join;        /* NULL once the answer is of no interest */
+};
+
+struct join {
+    tutti_comm *comm;
+    uv_loop_t *loop;
+    enum join_state state;
+    struct alarm *retry, *deadline;
+    int64_t deadline_ns;
+    int retry_ms;
+    bool tried_to_serve;
+    struct endpoint meeting; /* where a file pointed */
+    struct resolution *resolution;
+    struct connector_targets targets;
+    struct connector *connector;
+    struct connection *connection;
+    struct listeners listeners;
+    struct wiring *wiring;
+    struct tutti_error why; /* the latest reason why it is not done yet */
+    struct tutti_error result;
+    bool finished; /* under comm->lock */
+};
+
+/* ---- The end ----------------------------------------------------------------------------------- */
+
+static void join_finish(struct join *join, const struct tutti_error *result)
+{
+    tutti_comm *comm = join->comm;
+    if (join->resolution)
+        join->resolution->join = NULL;
+    connector_cancel(join->connector);
+    if (join->connection)
+        connection_close(join->connection, false);
+    wiring_stop(join->wiring);
+    alarm_free(join->retry);
+    alarm_free(join->deadline);
+    for (int i = 0; i < join->listeners.count; i++)
+        close(join->listeners.fd[i]);
+    pthread_mutex_lock(&comm->lock);
+    join->result = *result;
+    join->finished = true;
+    pthread_cond_broadcast(&comm->changed);
+    pthread_mutex_unlock(&comm->lock);
+}
+
+static void join_retry(struct join *join)
+{
+    bool local = join->comm->launch.rendezvous.kind == ENDPOINT_UNIX;
+    int max_ms = local ? UNIX_RETRY_MAX_MS : TCP_RETRY_MAX_MS;
+    join->retry_ms = join->retry_ms == 0 ? 2 : join->retry_ms * 2 < max_ms ? join->retry_ms * 2 : max_ms;
+    join->state = JOIN_MEETING;
+    alarm_set(join->retry, join->retry_ms);
+}
+
+static void on_deadline(void *context)
+{
+    struct join *join = context;
+    const tutti_comm *comm = join->comm;
+    const struct tutti_config *values = &comm->settings.values;
+    struct tutti_error error;
+    char where[300];
+    endpoint_print(&comm->launch.rendezvous, where, sizeof where);
+    double seconds = values->join_timeout_ms / 1000.0;
+    if (join->state == JOIN_WIRING) {
+        char missing[800];
+        wiring_describe(join->wiring, missing, sizeof missing);
+        error_set(&error, TUTTI_ERR_TIMEOUT,
+                  "rank %d could not connect its ring in time: %s; check that the hosts can reach each other "
+                  "(TUTTI_INTERFACE, TUTTI_PORT_RANGE)",
+                  comm->rank, missing);
+    } else if (join->state == JOIN_ANNOUNCED) {
+        error_set(&error, TUTTI_ERR_TIMEOUT, "the group of %d was not complete within %.1f s: %s",
+                  comm->launch.size, seconds, join->why.message);
+    } else {
+        error_set(
+            &error, TUTTI_ERR_UNREACHABLE,
+            "no rendezvous at %s within %.1f s (%s): start rank 0 (which serves it) or `tutti rendezvous` "
+            "there, and check TUTTI_RENDEZVOUS on every rank",
+            where, seconds, join->why.message);
+    }
+    join_finish(join, &error);
+}
+
+/* ---- Serving (rank 0) -------------------------------------------------------------------------- */
+
+static bool is_loopback(const struct sockaddr *address)
+{
+    if (address->sa_family == AF_INET6)
+        return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)address)->sin6_addr);
+    return (ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr) >> 24) == 127;
+}
+
+static bool names_loopback(const char *name)
+{
+    return strcmp(name, "localhost") == 0 || strncmp(name, "127.", 4) == 0 || strcmp(name, "::1") == 0;
+}
+
+static int serve_on(struct join *join, const int *fds, int count, struct tutti_error *error)
+{
+    tutti_comm *comm = join->comm;
+    comm->ring.service = rendezvous_service_new(join->loop, fds, count, &comm->log, error);
+    return comm->ring.service ? TUTTI_OK : error->code;
+}
+
+/* The addresses that the rendezvous name resolves to, as far as they are ours.  Somebody else's, or a port
+ * that is taken: then another process serves. */
+static int serve_tcp(struct join *join, struct tutti_error *error)
+{
+    int fds[CONNECTOR_TARGETS_MAX], count = 0;
+    for (int i = 0; i < join->targets.count; i++) {
+        struct sockaddr_storage address = join->targets.list[i].address;
+        /* A host's own name often resolves to 127.0.1.1 there: others could not reach that. */
+        if (is_loopback((struct sockaddr *)&address) && !names_loopback(join->comm->launch.rendezvous.name)) {
+            if (address.ss_family == AF_INET6)
+                ((struct sockaddr_in6 *)&address)->sin6_addr = in6addr_any;
+            else
+                ((struct sockaddr_in *)&address)->sin_addr.s_addr = htonl(INADDR_ANY);
+        }
+        int fd = socket_listen_tcp(&address, 0, 0, error);
+        if (fd >= 0)
+            fds[count++] = fd;
+        else if (fd != TUTTI_ERR_REFUSED && fd != TUTTI_ERR_UNREACHABLE)
+            log_warning(&join->comm->log, "cannot serve the rendezvous: %s", error->message);
+    }
+    return count > 0 ? serve_on(join, fds, count, error) : TUTTI_OK;
+}
+
+static int serve_unix(struct join *join, const char *name, struct tutti_error *error)
+{
+    int fd = socket_listen_unix(name, error);
+    if (fd == TUTTI_ERR_REFUSED)
+        return TUTTI_OK;
+    return fd < 0 ? fd : serve_on(join, &fd, 1, error);
+}
+
+/* Listens on a free port and tells the others through the file, which appears whole or not at all. */
+static int serve_file(struct join *join, const char *path, struct tutti_error *error)
+{
+    tutti_comm *comm = join->comm;
+    struct sockaddr_storage address;
+    char text[128], temporary[300];
+    if (interface_addresses(comm->settings.values.interface, &address, 1, error) < 1) {
+        struct sockaddr_in loopback = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        memcpy(&address, &loopback, sizeof loopback);
+    }
+    int port_min = 0, port_max = 0;
+    if (comm->settings.values.port_range)
+        sscanf(comm->settings.values.port_range, "%d-%d", &port_min, &port_max);
+    int fd = socket_listen_tcp(&address, port_min, port_max, error);
+    if (fd < 0)
+        return fd;
+    socket_print((struct sockaddr *)&address, text, sizeof text);
+    snprintf(temporary, sizeof temporary, "%s.%ld", path, (long)getpid());
+    FILE *file = fopen(temporary, "we");
+    bool written = file && fprintf(file, "%s\n", text) > 0;
+    if (file && fclose(file) != 0)
+        written = false;
+    if (!written || rename(temporary, path) < 0) {
+        int error_number = errno;
+        close(fd);
+        unlink(temporary);
+        return error_set_errno(error, error_number,
+                               "rank 0 cannot write its address to the rendezvous file %s", path);
+    }
+    return serve_on(join, &fd, 1, error);
+}
+
+/* ---- Finding the rendezvous -------------------------------------------------------------------- */
+
+static void on_connected(void *context, int fd, int index, const struct tutti_error *why);
+
+static void join_connect(struct join *join)
+{
+    join->connector = connector_start(join->loop, &join->targets, 0, ATTEMPT_TIMEOUT_MS, on_connected, join);
+    if (!join->connector)
+        join_retry(join);
+}
+
+/* Serves once, as rank 0; a failure to serve what should be ours is final. */
+static bool serve_failed(struct join *join, int (*serve)(struct join *, struct tutti_error *))
+{
+    struct tutti_error error = TUTTI_ERROR_INIT;
+    if (join->comm->launch.rank != 0 || join->tried_to_serve)
+        return false;
+    join->tried_to_serve = true;
+    if (serve(join, &error) == TUTTI_OK)
+        return false;
+    join_finish(join, &error);
+    return true;
+}
+
+static int serve_named(struct join *join, struct tutti_error *error)
+{
+    const struct endpoint *rendezvous = &join->comm->launch.rendezvous;
+    return rendezvous->kind == ENDPOINT_FILE ? serve_file(join, rendezvous->name, error)
+                                             : serve_unix(join, rendezvous->name, error);
+}
+
+static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *addresses)
+{
+    struct resolution *resolution = (struct resolution *)request;
+    struct join *join = resolution->join;
+    if (join)
+        join->resolution = NULL;
+    free(resolution);
+    if (join && status < 0) {
+        error_set(&join->why, TUTTI_ERR_UNREACHABLE, "the name %s does not resolve: %s", join->meeting.name,
+                  uv_strerror(status));
+        join_retry(join);
+    } else if (join) {
+        join->targets.count = 0;
+        for (const struct addrinfo *a = addresses; a; a = a->ai_next)
+            if (a->ai_family == AF_INET || a->ai_family == AF_INET6)
+                connector_add_address(&join->targets, a->ai_addr);
+        if (!serve_failed(join, serve_tcp))
+            join_connect(join);
+    }
+    uv_freeaddrinfo(addresses);
+}
+
+static void join_resolve(struct join *join)
+{
+    char port[16];
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    struct resolution *resolution = calloc(1, sizeof *resolution);
+    snprintf(port, sizeof port, "%u", (unsigned)join->meeting.port);
+    if (resolution)
+        resolution->join = join;
+    if (!resolution ||
+        uv_getaddrinfo(join->loop, &resolution->request, on_resolved, join->meeting.name, port, &hints) < 0) {
+        free(resolution);
+        error_set(&join->why, TUTTI_ERR_SYSTEM, "cannot look up the name %s", join->meeting.name);
+        join_retry(join);
+        return;
+    }
+    join->resolution = resolution;
+}
+
+/* The address that rank 0 wrote; false when it has not yet. */
+static bool read_meeting_file(struct join *join, const char *path)
+{
+    char text[300];
+    FILE *file = fopen(path, "re");
+    if (!file) {
+        error_set_errno(&join->why, errno, "rank 0 has not written its address to %s yet", path);
+        return false;
+    }
+    bool read = fgets(text, sizeof text, file) != NULL;
+    fclose(file);
+    text[read ? strcspn(text, "\r\n") : 0] = '\0';
+    return endpoint_parse(text, &join->meeting, &join->why) == TUTTI_OK &&
+           join->meeting.kind != ENDPOINT_FILE;
+}
+
+static void join_meet(void *context)
+{
+    struct join *join = context;
+    const struct endpoint *rendezvous = &join->comm->launch.rendezvous;
+    join->meeting = *rendezvous;
+    if (rendezvous->kind != ENDPOINT_TCP && serve_failed(join, serve_named))
+        return;
+    if (rendezvous->kind == ENDPOINT_FILE && !read_meeting_file(join, rendezvous->name)) {
+        join_retry(join);
+        return;
+    }
+    if (join->meeting.kind == ENDPOINT_UNIX) {
+        join->targets.count = 0;
+        connector_add_unix(&join->targets, join->meeting.name);
+        join_connect(join);
+    } else {
+        join_resolve(join);
+    }
+}
+
+/* ---- Where this member listens ----------------------------------------------------------------- */
+
+static void add_listener(struct listeners *listeners, int fd, const char *address)
+{
+    listeners->fd[listeners->count] = fd;
+    snprintf(listeners->address[listeners->count++], sizeof listeners->address[0], "%s", address);
+}
+
+/* The addresses to listen on: as TUTTI_INTERFACE says; else the one from which the rendezvous is reached;
+ * else, when that is no address that other hosts could use, every one of this host. */
+static int tcp_candidates(const struct join *join, int rendezvous_fd, struct sockaddr_storage *addresses,
+                          int max, struct tutti_error *error)
+{
+    const struct tutti_config *values = &join->comm->settings.values;
+    if (values->interface)
+        return interface_addresses(values->interface, addresses, max, error);
+    socklen_t length = sizeof addresses[0];
+    memset(addresses, 0, sizeof addresses[0]);
+    bool by_tcp = join->meeting.kind == ENDPOINT_TCP &&
+                  getsockname(rendezvous_fd, (struct sockaddr *)addresses, &length) == 0;
+    if (by_tcp && (!is_loopback((struct sockaddr *)addresses) || names_loopback(join->meeting.name)))
+        return 1;
+    /* Reached by a Unix socket: one host, unless TUTTI_HOST makes several of it. */
+    bool several_hosts = by_tcp || (join->comm->settings.values.host != NULL);
+    if (several_hosts && interface_addresses(NULL, addresses, max, error) > 0)
+        return interface_addresses(NULL, addresses, max, error);
+    struct sockaddr_in loopback = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    memset(addresses, 0, sizeof addresses[0]);
+    memcpy(addresses, &loopback, sizeof loopback);
+    return 1;
+}
+
+static int listen_tcp(struct join *join, int rendezvous_fd, struct tutti_error *error)
+{
+    struct sockaddr_storage addresses[LISTENERS_MAX - 1];
+    int port_min = 0, port_max = 0, listening = 0;
+    if (join->comm->settings.values.port_range)
+        sscanf(join->comm->settings.values.port_range, "%d-%d", &port_min,
+               &port_max); /* checked by settings */
+    int count = tcp_candidates(join, rendezvous_fd, addresses, LISTENERS_MAX - 1, error);
+    for (int i = 0; i < count; i++) {
+        char text[128];
+        if (addresses[i].ss_family == AF_INET6)
+            ((struct sockaddr_in6 *)&addresses[i])->sin6_port = 0;
+        else
+            ((struct sockaddr_in *)&addresses[i])->sin_port = 0;
+        int fd = socket_listen_tcp(&addresses[i], port_min, port_max, error);
+        if (fd < 0)
+            continue;
+        add_listener(&join->listeners, fd, socket_print((struct sockaddr *)&addresses[i], text, sizeof text));
+        listening++;
+    }
+    return listening > 0 ? TUTTI_OK : error->code;
+}
+
+static int join_listen(struct join *join, int rendezvous_fd, struct tutti_error *error)
+{
+    const struct settings *settings = &join->comm->settings;
+    bool uds = strstr(settings->values.transports, "uds") != NULL;
+    bool tcp = strstr(settings->values.transports, "tcp") != NULL;
+    if (uds) {
+        char name[112], address[128];
+        int fd = socket_listen_unix_anywhere(name, sizeof name, error);
+        if (fd < 0)
+            return fd;
+        snprintf(address, sizeof address, "unix:%s", name);
+        add_listener(&join->listeners, fd, address);
+    }
+    /* A job of one host needs no port that others could find. */
+    bool one_host = join->meeting.kind == ENDPOINT_UNIX && !settings->values.host;
+    if (tcp && !(uds && one_host))
+        return listen_tcp(join, rendezvous_fd, error);
+    return TUTTI_OK;
+}
+
+/* ---- Announcing -------------------------------------------------------------------------------- */
+
+static void send_join(struct join *join)
+{
+    tutti_comm *comm = join->comm;
+    char *addresses[LISTENERS_MAX];
+    for (int i = 0; i < join->listeners.count; i++)
+        addresses[i] = join->listeners.address[i];
+    Wire__Join body = WIRE__JOIN__INIT;
+    body.job = comm->launch.job;
+    body.member_id = (ProtobufCBinaryData){MEMBER_ID_BYTES, comm->member_id};
+    body.rank = comm->launch.rank;
+    body.size = (uint32_t)comm->launch.size;
+    body.host = comm->host;
+    body.host_name = comm->host_name;
+    body.pid = (uint32_t)getpid();
+    body.addresses = addresses;
+    body.n_addresses = (size_t)join->listeners.count;
+    body.slice_bytes = comm->settings.values.slice_bytes;
+    body.checksum = comm->settings.values.checksum != 0;
+    int64_t left_ms = (join->deadline_ns - clock_now_ns()) / NS_PER_MS;
+    body.join_timeout_ms = left_ms > 1 ? (uint32_t)left_ms : 1;
+    body.missing_after_ms = (uint32_t)comm->settings.values.missing_after_ms;
+    Wire__Control message = WIRE__CONTROL__INIT;
+    message.body_case = WIRE__CONTROL__BODY_JOIN;
+    message.join = &body;
+    connection_send_control(join->connection, &message);
+    join->state = JOIN_ANNOUNCED;
+    /* The rendezvous knows who is missing, so its word comes first. */
+    alarm_set(join->deadline, left_ms + REFUSAL_GRACE_MS);
+}
+
+static int copy_peer(const tutti_comm *comm, const Wire__Peer *from, struct comm_peer *peer)
+{
+    if (!from || from->rank >= (uint32_t)comm->size || from->member_id.len != MEMBER_ID_BYTES)
+        return TUTTI_ERR_PROTOCOL;
+    peer->rank = (int)from->rank;
+    memcpy(peer->member_id, from->member_id.data, MEMBER_ID_BYTES);
+    snprintf(peer->host_name, sizeof peer->host_name, "%s", from->host_name);
+    snprintf(peer->text, sizeof peer->text, "rank %u (host %.200s, pid %u)", (unsigned)from->rank,
+             from->host_name, (unsigned)from->pid);
+    peer->same_host = strcmp(from->host, comm->host) == 0;
+    /* By our order of preference; a Unix socket only where the peer is on this host. */
+    char transports[32];
+    snprintf(transports, sizeof transports, "%s", comm->settings.values.transports);
+    char *rest = transports;
+    for (char *name; (name = strsep(&rest, ",")) != NULL;)
+        for (size_t i = 0; i < from->n_addresses; i++) {
+            bool is_unix = strncmp(from->addresses[i], "unix:", 5) == 0;
+            if (strcmp(name, is_unix ? "uds" : "tcp") == 0 && (!is_unix || peer->same_host))
+                connector_add_text(&peer->targets, from->addresses[i]);
+        }
+    return TUTTI_OK;
+}
+
+static void on_wired(void *context, const struct tutti_error *error)
+{
+    struct join *join = context;
+    join->wiring = NULL;
+    join_finish(join, error);
+}
+
+static void on_welcome(struct join *join, const Wire__Welcome *welcome)
+{
+    tutti_comm *comm = join->comm;
+    struct tutti_error error = TUTTI_ERROR_INIT;
+    connection_close(join->connection, false);
+    join->connection = NULL;
+    comm->rank = (int)welcome->rank;
+    comm->size = (int)welcome->size;
+    comm->instance = welcome->instance;
+    comm->generation = welcome->generation;
+    comm->local_rank = (int)welcome->local_rank;
+    comm->local_size = (int)welcome->local_size;
+    comm->host_count = (int)welcome->host_count;
+    comm->log.rank = comm->rank;
+    if (comm->size != comm->launch.size || comm->rank < 0 || comm->rank >= comm->size ||
+        copy_peer(comm, welcome->next, &comm->peers[0]) < 0 ||
+        copy_peer(comm, welcome->previous, &comm->peers[1]) < 0) {
+        error_set(&error, TUTTI_ERR_PROTOCOL, "the rendezvous sent a welcome that makes no sense");
+        join_finish(join, &error);
+        return;
+    }
+    if (comm->peers[0].targets.count == 0) {
+        error_set(&error, TUTTI_ERR_CONFIG,
+                  "no transport leads from rank %d to %s: this rank may use %s; let TUTTI_TRANSPORTS of both "
+                  "hold tcp",
+                  comm->rank, comm->peers[0].text, comm->settings.values.transports);
+        join_finish(join, &error);
+        return;
+    }
+    comm->in = calloc((size_t)comm->size, sizeof(struct link *));
+    comm->out = calloc((size_t)comm->size, sizeof(struct link *));
+    join->wiring = comm->in && comm->out ? wiring_start(comm, &join->listeners, on_wired, join) : NULL;
+    if (!join->wiring) {
+        error_set(&error, TUTTI_ERR_MEMORY, "no memory to connect the ring");
+        join_finish(join, &error);
+        return;
+    }
+    join->state = JOIN_WIRING;
+    int64_t left_ms = (join->deadline_ns - clock_now_ns()) / NS_PER_MS;
+    alarm_set(join->deadline, left_ms > WIRING_TIMEOUT_MIN_MS ? left_ms : WIRING_TIMEOUT_MIN_MS);
+}
+
+static void on_frame(struct connection *connection, const struct frame *frame, const uint8_t *payload)
+{
+    struct join *join = connection_context(connection);
+    struct tutti_error error;
+    if (frame->type != FRAME_CONTROL)
+        return;
+    Wire__Control *message = control_decode(payload, frame->length, &error);
+    if (!message) {
+        join_finish(join, &error);
+        return;
+    }
+    switch (message->body_case) {
+    case WIRE__CONTROL__BODY_WELCOME:
+        on_welcome(join, message->welcome);
+        break;
+    case WIRE__CONTROL__BODY_WAITING:
+        error_set(&join->why, TUTTI_ERR_TIMEOUT, "%s", message->waiting->text);
+        log_warning(&join->comm->log, "still waiting: %s", message->waiting->text);
+        break;
+    case WIRE__CONTROL__BODY_REFUSED:
+        error_set(&error, message->refused->status < 0 ? message->refused->status : TUTTI_ERR_REFUSED, "%s",
+                  message->refused->reason);
+        join_finish(join, &error);
+        break;
+    default:
+        break; /* a newer rendezvous may say more */
+    }
+    wire__control__free_unpacked(message, NULL);
+}
+
+static void on_closed(struct connection *connection, const struct tutti_error *why)
+{
+    struct join *join = connection_context(connection);
+    join->connection = NULL;
+    if (why->code == TUTTI_ERR_PROTOCOL || why->code == TUTTI_ERR_VERSION) {
+        char where[300];
+        struct tutti_error error;
+        endpoint_print(&join->meeting, where, sizeof where);
+        error_set(&error, why->code, "what answers at %s is no tutti rendezvous of this version: %.600s",
+                  where, why->message);
+        join_finish(join, &error);
+        return;
+    }
+    error_set(&join->why, TUTTI_ERR_UNREACHABLE, "the rendezvous closed the connection%s%.400s",
+              why->code == TUTTI_OK ? "" : ": ", why->code == TUTTI_OK ? "" : why->message);
+    join_retry(join);
+}
+
+static const struct connection_events join_events = {.frame = on_frame, .closed = on_closed};
+
+static void on_connected(void *context, int fd, int index, const struct tutti_error *why)
+{
+    struct join *join = context;
+    struct tutti_error error = TUTTI_ERROR_INIT;
+    (void)index;
+    join->connector = NULL;
+    if (fd < 0) {
+        join->why = *why;
+        join_retry(join);
+        return;
+    }
+    if (join->listeners.count == 0 && join_listen(join, fd, &error) < 0) {
+        close(fd);
+        join_finish(join, &error);
+        return;
+    }
+    join->connection = connection_new(join->loop, fd, &join_events, join, &error);
+    if (!join->connection) {
+        join_finish(join, &error);
+        return;
+    }
+    send_join(join);
+}
+
+/* ---- The caller -------------------------------------------------------------------------------- */
+
+static void join_start(void *context)
+{
+    struct join *join = context;
+    join->retry = alarm_new(join->loop, join_meet, join);
+    join->deadline = alarm_new(join->loop, on_deadline, join);
+    if (!join->retry || !join->deadline) {
+        struct tutti_error error;
+        error_set(&error, TUTTI_ERR_MEMORY, "no memory to join a group");
+        join_finish(join, &error);
+        return;
+    }
+    alarm_set(join->deadline, join->comm->settings.values.join_timeout_ms);
+    join_meet(join);
+}
+
+int join_group(tutti_comm *comm, struct tutti_error *error)
+{
+    struct join *join = calloc(1, sizeof *join);
+    if (!join)
+        return error_set(error, TUTTI_ERR_MEMORY, "no memory to join a group");
+    join->comm = comm;
+    join->loop = worker_loop(comm->worker);
+    join->deadline_ns = clock_now_ns() + comm->settings.values.join_timeout_ms * NS_PER_MS;
+    error_set(&join->why, TUTTI_ERR_UNREACHABLE, "no attempt succeeded");
+    struct worker_task task = {.run = join_start, .context = join};
+    worker_post(comm->worker, &task);
+    pthread_mutex_lock(&comm->lock);
+    while (!join->finished)
+        pthread_cond_wait(&comm->changed, &comm->lock);
+    pthread_mutex_unlock(&comm->lock);
+    *error = join->result;
+    free(join);
+    return error->code;
+}

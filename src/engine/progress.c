@@ -1,0 +1,541 @@
+/* Progress: who moves the data of a communicator, and when.
+ *
+ * Calls queue as requests and are moved strictly in the order of issue; only the head moves.  Whoever holds
+ * the token moves it: a thread in a blocking call or a wait takes the token and polls the links itself, for
+ * waking another thread would cost more than most calls; otherwise the worker loop does, woken by uv_poll.
+ * The loop takes the token only inside a callback and never sleeps with it, so a caller always gets it
+ * soon.  A caller that leaves with work still queued posts `drive_task`. */
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include "base/error.h"
+#include "engine/clock.h"
+#include "engine/comm.h"
+#include "executor/fusion.h"
+#include "tensor/type.h"
+
+#define SLEEP_MS_MAX    100         /* a sleeper looks around at least this often */
+#define LOOP_LINGER_NS  (50 * 1000) /* the loop yields this long before it arms its polls */
+#define SPARE_CALLS_MAX 1           /* requests of at most so many calls are kept for reuse */
+
+struct scratch_block {
+    struct scratch_block *next;
+    void *memory;
+};
+
+/* ---- Requests ---------------------------------------------------------------------------------- */
+
+static tutti_request *request_take(tutti_comm *comm, size_t count)
+{
+    tutti_request *request = comm->spare;
+    if (count <= SPARE_CALLS_MAX && request) {
+        comm->spare = request->next;
+    } else {
+        size_t capacity = count > SPARE_CALLS_MAX ? count : SPARE_CALLS_MAX;
+        request =
+            malloc(sizeof *request + capacity * (sizeof request->executors[0] + sizeof(struct fusion_part)));
+        if (!request)
+            return NULL;
+        request->capacity = capacity;
+    }
+    request->next = NULL;
+    request->comm = comm;
+    request->status = TUTTI_PENDING;
+    request->signals = request->straggler_named = false;
+    request->count = request->current = 0;
+    return request;
+}
+
+static void request_give_back(tutti_request *request)
+{
+    tutti_comm *comm = request->comm;
+    if (request->capacity > SPARE_CALLS_MAX) {
+        free(request);
+        return;
+    }
+    request->next = comm->spare;
+    comm->spare = request;
+}
+
+void progress_complete_head(tutti_comm *comm, int status)
+{
+    tutti_request *request = comm->head;
+    comm->head = request->next;
+    if (!comm->head)
+        comm->tail = &comm->head;
+    request->status = status;
+    if (request->signals) {
+        comm->completed++;
+        if (comm->completion_fd >= 0)
+            eventfd_write(comm->completion_fd, 1);
+    }
+    if (atomic_load_explicit(&comm->waiters, memory_order_relaxed) > 0)
+        pthread_cond_broadcast(&comm->changed);
+}
+
+/* ---- Issuing ----------------------------------------------------------------------------------- */
+
+static const struct schedule *schedule_for(tutti_comm *comm, const struct fingerprint *call, size_t bytes)
+{
+    const struct algorithm *algorithm = algorithm_select(call->operation, comm->size, bytes);
+    struct schedule ***by_root = &comm->schedules[algorithm - algorithms];
+    if (!*by_root)
+        *by_root = calloc((size_t)comm->size, sizeof **by_root);
+    if (!*by_root)
+        return NULL;
+    struct schedule **schedule = &(*by_root)[call->root];
+    if (!*schedule)
+        *schedule = schedule_new(call->operation, algorithm->name, algorithm->emit, comm->rank, comm->size,
+                                 (int)call->root);
+    return *schedule;
+}
+
+static void free_retired(tutti_comm *comm)
+{
+    while (comm->retired) {
+        struct scratch_block *block = comm->retired;
+        comm->retired = block->next;
+        free(block->memory);
+        free(block);
+    }
+}
+
+/* Scratch memory only grows.  Operations that are prepared already go on with the old block, which is kept
+ * aside until the queue is empty. */
+static bool reserve_scratch(tutti_comm *comm, size_t bytes)
+{
+    if (bytes <= comm->scratch_bytes)
+        return true;
+    bytes = (bytes + 4095) & ~(size_t)4095;
+    void *memory = aligned_alloc(4096, bytes);
+    struct scratch_block *block = malloc(sizeof *block);
+    if (!memory || !block) {
+        free(memory);
+        free(block);
+        return false;
+    }
+    *block = (struct scratch_block){comm->retired, comm->scratch};
+    comm->retired = block;
+    comm->scratch = memory;
+    comm->scratch_bytes = bytes;
+    return true;
+}
+
+static struct fingerprint fingerprint_of(const struct tutti_call *call)
+{
+    bool reduces = call->op == TUTTI_ALL_REDUCE || call->op == TUTTI_REDUCE_SCATTER;
+    bool rooted = call->op == TUTTI_BROADCAST || call->op == TUTTI_GATHER;
+    bool empty = call->op == TUTTI_BARRIER;
+    return (struct fingerprint){
+        .operation = (uint8_t)call->op,
+        .type = empty ? 0 : (uint8_t)call->type,
+        .reduction = reduces ? (uint8_t)call->reduction : 0,
+        .root = rooted ? (uint32_t)call->root : 0,
+        .count = empty ? 0 : call->count,
+    };
+}
+
+/* Prepares `count` calls that run as one operation.  With the lock. */
+static bool prepare(tutti_comm *comm, const struct tutti_call *calls, size_t count, struct executor *executor,
+                    struct fusion_part *parts)
+{
+    struct fingerprint print = fingerprint_of(&calls[0]);
+    for (size_t i = 1; i < count; i++)
+        print.count += calls[i].count;
+    size_t bytes = executor_total(&print, comm->size) * tutti_type_size(calls[0].type);
+    const struct schedule *schedule = schedule_for(comm, &print, bytes);
+    if (!schedule)
+        return false;
+    size_t scratch_bytes = executor_scratch_bytes(schedule, &print);
+    if (!reserve_scratch(comm, scratch_bytes + (count > 1 ? bytes : 0)))
+        return false;
+    if (count == 1) {
+        executor_init(executor, &comm->group, schedule, &print, calls[0].send, calls[0].recv, comm->scratch);
+        return true;
+    }
+    uint8_t *packed = comm->scratch + scratch_bytes;
+    executor_init(executor, &comm->group, schedule, &print, packed, packed, comm->scratch);
+    bool sends = calls[0].op != TUTTI_BROADCAST || calls[0].root == comm->rank;
+    for (size_t i = 0; i < count; i++)
+        parts[i] = (struct fusion_part){sends ? calls[i].send : NULL, calls[i].recv,
+                                        calls[i].count * tutti_type_size(calls[i].type)};
+    fusion_wrap(executor, parts, count, packed);
+    return true;
+}
+
+/* Makes the executors of a request, fused where that pays. */
+static bool prepare_all(tutti_comm *comm, const struct tutti_call *calls, size_t count,
+                        tutti_request *request)
+{
+    struct fusion_part *parts = (struct fusion_part *)&request->executors[request->capacity];
+    int64_t now_ns = clock_now_ns();
+    request->count = 0;
+    for (size_t i = 0, run; i < count; i += run) {
+        run = fusion_run_length(&calls[i], count - i);
+        struct executor *executor = &request->executors[request->count++];
+        if (!prepare(comm, &calls[i], run, executor, &parts[i]))
+            return false;
+        int timeout_ms =
+            calls[i].timeout_ms > 0 ? calls[i].timeout_ms : comm->settings.values.call_timeout_ms;
+        executor_start(executor, comm->sequence + request->count, now_ns, now_ns + timeout_ms * NS_PER_MS);
+    }
+    return true;
+}
+
+/* A failed group has one answer to every call. */
+static int refuse_if_dead(tutti_comm *comm)
+{
+    if (comm_has_failed(comm))
+        return comm->failure.code;
+    if (comm->phase == COMM_FINALIZED)
+        return error_set(&comm->local_error, TUTTI_ERR_FINALIZED,
+                         "this communicator is finalized: call tutti_init() for a new one");
+    return TUTTI_OK;
+}
+
+static int enqueue(tutti_comm *comm, const struct tutti_call *calls, size_t count, tutti_request **result)
+{
+    int status = refuse_if_dead(comm);
+    if (status < 0)
+        return status;
+    if (!comm->head)
+        free_retired(comm);
+    tutti_request *request = request_take(comm, count);
+    if (!request || !prepare_all(comm, calls, count, request)) {
+        if (request)
+            request_give_back(request);
+        return error_set(&comm->local_error, TUTTI_ERR_MEMORY, "no memory to prepare %s of %zu elements",
+                         operation_name(calls[0].op), calls[0].count);
+    }
+    comm->sequence += request->count;
+    *comm->tail = request;
+    comm->tail = &request->next;
+    *result = request;
+    return TUTTI_OK;
+}
+
+/* ---- Moving ------------------------------------------------------------------------------------ */
+
+static const struct link *awaited_link(const struct operation *operation)
+{
+    return operation->wait.receive ? operation->wait.receive : operation->wait.send;
+}
+
+static void describe_wait(const tutti_comm *comm, const struct operation *operation, char *text, size_t size)
+{
+    const struct link *link = awaited_link(operation);
+    const char *peer = "a peer";
+    for (int i = 0; i < 2 && link; i++)
+        if (comm->peers[i].rank == link->peer)
+            peer = comm->peers[i].text;
+    snprintf(text, size, "%s %s", operation->wait.receive ? "waiting for data from" : "waiting to send to",
+             peer);
+}
+
+/* The head is blocked: is it late?  With the token. */
+static void judge_lateness(tutti_comm *comm, tutti_request *head, int64_t now_ns)
+{
+    const struct operation *operation = &head->executors[head->current].operation;
+    char waiting[400];
+    if (now_ns >= operation->deadline_ns) {
+        struct tutti_error error;
+        describe_wait(comm, operation, waiting, sizeof waiting);
+        error_set(&error, TUTTI_ERR_TIMEOUT, "did not complete within its deadline of %.1f s: %s",
+                  (double)(operation->deadline_ns - operation->started_ns) / 1e9, waiting);
+        error.rank = awaited_link(operation)->peer;
+        comm_fail(comm, &error);
+    } else if (!head->straggler_named &&
+               now_ns - operation->started_ns >= comm->settings.values.straggler_after_ms * NS_PER_MS) {
+        head->straggler_named = true;
+        describe_wait(comm, operation, waiting, sizeof waiting);
+        log_warning(&comm->log, "%s (operation %llu) has been %s for %.1f s; it ends the group after %.1f s",
+                    operation_name(operation->call.operation), (unsigned long long)operation->sequence,
+                    waiting, (double)(now_ns - operation->started_ns) / 1e9,
+                    (double)(operation->deadline_ns - operation->started_ns) / 1e9);
+    }
+}
+
+/* Moves the queue, without the lock and with the token, until `until` is complete (NULL: until the queue is
+ * empty) or the head is blocked.  Returns the blocked head, or NULL.  A failure of the group completes
+ * everything. */
+static tutti_request *move_queue(tutti_comm *comm, tutti_request *head, const tutti_request *until,
+                                 bool on_loop)
+{
+    while (head) {
+        int status = TUTTI_OK;
+        struct tutti_error error = TUTTI_ERROR_INIT;
+        if (!comm_has_failed(comm)) {
+            struct operation *operation = &head->executors[head->current].operation;
+            status = operation->progress(operation, &error);
+            if (status == TUTTI_PENDING)
+                return head;
+            if (status == TUTTI_OK && ++head->current < head->count)
+                continue;
+        }
+        if (status < 0)
+            comm_fail_from_link(comm, &error, on_loop);
+        pthread_mutex_lock(&comm->lock);
+        bool stop = head == until;
+        if (comm_has_failed(comm)) {
+            comm_fail_pending(comm);
+        } else {
+            progress_complete_head(comm, TUTTI_OK);
+        }
+        head = stop ? NULL : comm->head;
+        pthread_mutex_unlock(&comm->lock);
+    }
+    return NULL;
+}
+
+/* ---- The caller's thread ----------------------------------------------------------------------- */
+
+static void sleep_on(const tutti_comm *comm, const struct operation *operation, int64_t until_ns,
+                     int64_t now_ns)
+{
+    struct pollfd fds[3] = {{.fd = comm->doorbell, .events = POLLIN}};
+    nfds_t count = 1;
+    const struct link *receive = operation->wait.receive, *send = operation->wait.send;
+    if (receive)
+        fds[count++] = (struct pollfd){.fd = receive->ops->descriptor(receive), .events = POLLIN};
+    if (send)
+        fds[count++] = (struct pollfd){.fd = send->ops->descriptor(send), .events = POLLOUT};
+    if (operation->deadline_ns < until_ns)
+        until_ns = operation->deadline_ns;
+    int64_t left_ms = (until_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS;
+    poll(fds, count, left_ms < 0 ? 0 : left_ms < SLEEP_MS_MAX ? (int)left_ms : SLEEP_MS_MAX);
+}
+
+/* Moves the queue until `request` is complete or `until_ns` has come.  With the token, without the lock. */
+static void drive(tutti_comm *comm, tutti_request *head, const tutti_request *request, int64_t until_ns)
+{
+    struct waiter waiter = {.policy = &comm->wait_policy};
+    uint64_t moved = 0;
+    for (;;) {
+        tutti_request *blocked = move_queue(comm, head, request, false);
+        if (!blocked)
+            return;
+        const struct operation *operation = &blocked->executors[blocked->current].operation;
+        if (blocked != head || operation->moved_bytes != moved)
+            waiter_reset(&waiter);
+        head = blocked;
+        moved = operation->moved_bytes;
+        if (until_ns == 0) /* only a look */
+            return;
+        int64_t now_ns = 0;
+        enum wait_stage stage = waiter_turn(&waiter, &now_ns);
+        if (stage == WAIT_SPIN)
+            continue;
+        judge_lateness(comm, blocked, now_ns);
+        if (now_ns >= until_ns)
+            return;
+        if (stage == WAIT_SLEEP && !comm_has_failed(comm))
+            sleep_on(comm, operation, until_ns, now_ns);
+    }
+}
+
+static int64_t until_from_timeout(int timeout_ms)
+{
+    return timeout_ms < 0 ? INT64_MAX : timeout_ms == 0 ? 0 : clock_now_ns() + timeout_ms * NS_PER_MS;
+}
+
+/* Waits for `request`, moving the queue itself when nobody else does.  With the lock. */
+static void wait_for(tutti_comm *comm, const tutti_request *request, int64_t until_ns)
+{
+    while (request->status == TUTTI_PENDING) {
+        if (comm->token == TOKEN_FREE) {
+            tutti_request *head = comm->head;
+            comm->token = TOKEN_CALLER;
+            pthread_mutex_unlock(&comm->lock);
+            drive(comm, head, request, until_ns);
+            pthread_mutex_lock(&comm->lock);
+            comm->token = TOKEN_FREE;
+            if (comm_has_failed(comm))
+                comm_fail_pending(comm);
+            if (comm->head)
+                worker_post(comm->worker, &comm->drive_task);
+            if (atomic_load_explicit(&comm->waiters, memory_order_relaxed) > 0)
+                pthread_cond_broadcast(&comm->changed);
+        } else if (until_ns != 0) {
+            atomic_fetch_add(&comm->waiters, 1);
+            comm_wait_changed(comm, until_ns < INT64_MAX ? until_ns : clock_now_ns() + 1000 * NS_PER_MS);
+            atomic_fetch_sub(&comm->waiters, 1);
+        }
+        if (until_ns == 0 || (until_ns < INT64_MAX && clock_now_ns() >= until_ns))
+            return;
+    }
+}
+
+/* With the lock, which it releases. */
+static int finish_wait(tutti_comm *comm, tutti_request **handle)
+{
+    tutti_request *request = *handle;
+    int status = request->status;
+    if (status != TUTTI_PENDING) {
+        if (request->signals && --comm->completed == 0 && comm->completion_fd >= 0) {
+            eventfd_t count;
+            eventfd_read(comm->completion_fd, &count);
+        }
+        request_give_back(request);
+        *handle = NULL;
+    }
+    pthread_mutex_unlock(&comm->lock);
+    if (status < 0)
+        comm_await_abort_sent(comm);
+    return status;
+}
+
+int progress_run(tutti_comm *comm, const struct tutti_call *calls, size_t count, int timeout_ms,
+                 tutti_request **request)
+{
+    int64_t until_ns = until_from_timeout(timeout_ms);
+    pthread_mutex_lock(&comm->lock);
+    int status = enqueue(comm, calls, count, request);
+    if (status < 0) {
+        pthread_mutex_unlock(&comm->lock);
+        return status;
+    }
+    wait_for(comm, *request, until_ns);
+    return finish_wait(comm, request);
+}
+
+int progress_wait(tutti_request **request, int timeout_ms)
+{
+    tutti_comm *comm = (*request)->comm;
+    pthread_mutex_lock(&comm->lock);
+    if ((*request)->status == TUTTI_PENDING)
+        wait_for(comm, *request, until_from_timeout(timeout_ms));
+    return finish_wait(comm, request);
+}
+
+int progress_issue(tutti_comm *comm, const struct tutti_call *calls, size_t count, tutti_request **request)
+{
+    pthread_mutex_lock(&comm->lock);
+    int status = enqueue(comm, calls, count, request);
+    if (status == TUTTI_OK) {
+        (*request)->signals = true;
+        /* One turn here and now, so that the first bytes leave without waking the loop. */
+        if (comm->token == TOKEN_FREE && comm->head == *request)
+            wait_for(comm, *request, 0);
+        else
+            worker_post(comm->worker, &comm->drive_task);
+    }
+    pthread_mutex_unlock(&comm->lock);
+    return status;
+}
+
+/* ---- The worker's thread ----------------------------------------------------------------------- */
+
+static void on_data_link(uv_poll_t *poll, int status, int events)
+{
+    (void)status, (void)events; /* whatever it is, the link will tell */
+    progress_drive_on_loop(poll->data);
+}
+
+static void on_deadline(uv_timer_t *timer)
+{
+    progress_drive_on_loop(timer->data);
+}
+
+void progress_stop_polls(tutti_comm *comm)
+{
+    if (comm->ring.polls_made) {
+        uv_poll_stop(&comm->ring.readable);
+        uv_poll_stop(&comm->ring.writable);
+    }
+    uv_timer_stop(&comm->ring.deadline);
+}
+
+/* The head is blocked: have the loop call again when its link or its deadline says so. */
+static void arm_polls(tutti_comm *comm, const tutti_request *head)
+{
+    const struct operation *operation = &head->executors[head->current].operation;
+    progress_stop_polls(comm);
+    if (operation->wait.receive)
+        uv_poll_start(&comm->ring.readable, UV_READABLE | UV_DISCONNECT, on_data_link);
+    if (operation->wait.send)
+        uv_poll_start(&comm->ring.writable, UV_WRITABLE | UV_DISCONNECT, on_data_link);
+    int64_t next_ns = operation->deadline_ns, now_ns = clock_now_ns();
+    int64_t straggler_ns = operation->started_ns + comm->settings.values.straggler_after_ms * NS_PER_MS;
+    if (!head->straggler_named && straggler_ns < next_ns)
+        next_ns = straggler_ns;
+    int64_t left_ms = next_ns > now_ns ? (next_ns - now_ns) / NS_PER_MS + 1 : 1;
+    uv_timer_start(&comm->ring.deadline, on_deadline, (uint64_t)left_ms, 0);
+}
+
+/* Moves the queue and, while callers do not ask for the token, lingers a little where it is blocked: the next
+ * slice is often nearer than a way through epoll.  Returns the blocked head or NULL. */
+static tutti_request *move_and_linger(tutti_comm *comm, tutti_request *head)
+{
+    int64_t blocked_ns = 0;
+    uint64_t moved = 0;
+    for (;;) {
+        tutti_request *blocked = move_queue(comm, head, NULL, true);
+        if (!blocked)
+            return NULL;
+        const struct operation *operation = &blocked->executors[blocked->current].operation;
+        int64_t now_ns = clock_now_ns();
+        if (blocked_ns == 0 || blocked != head || operation->moved_bytes != moved)
+            blocked_ns = now_ns;
+        head = blocked;
+        moved = operation->moved_bytes;
+        judge_lateness(comm, blocked, now_ns);
+        if (now_ns - blocked_ns > LOOP_LINGER_NS || comm_has_failed(comm) || atomic_load(&comm->waiters) > 0)
+            return blocked;
+        sched_yield();
+    }
+}
+
+void progress_drive_on_loop(void *argument)
+{
+    tutti_comm *comm = argument;
+    pthread_mutex_lock(&comm->lock);
+    tutti_request *head = comm->head;
+    if (comm->token != TOKEN_FREE || !head) {
+        pthread_mutex_unlock(&comm->lock);
+        progress_stop_polls(comm); /* whoever holds the token posts again if there is need */
+        return;
+    }
+    comm->token = TOKEN_LOOP;
+    pthread_mutex_unlock(&comm->lock);
+    head = move_and_linger(comm, head);
+    pthread_mutex_lock(&comm->lock);
+    comm->token = TOKEN_FREE;
+    if (comm_has_failed(comm)) {
+        comm_fail_pending(comm);
+        head = NULL;
+    }
+    if (head)
+        arm_polls(comm,
+                  head); /* under the lock: a caller that takes the token may move `head` on and free it */
+    else
+        progress_stop_polls(comm);
+    if (!head && comm->head)
+        worker_post(comm->worker, &comm->drive_task);
+    if (atomic_load_explicit(&comm->waiters, memory_order_relaxed) > 0)
+        pthread_cond_broadcast(&comm->changed);
+    pthread_mutex_unlock(&comm->lock);
+}
+
+void progress_free(tutti_comm *comm)
+{
+    while (comm->head) {
+        tutti_request *request = comm->head;
+        comm->head = request->next;
+        free(request);
+    }
+    while (comm->spare) {
+        tutti_request *request = comm->spare;
+        comm->spare = request->next;
+        free(request);
+    }
+    for (int i = 0; i < COMM_ALGORITHMS_MAX; i++) {
+        for (int root = 0; comm->schedules[i] && root < comm->size; root++)
+            schedule_free(comm->schedules[i][root]);
+        free(comm->schedules[i]);
+    }
+    free_retired(comm);
+    free(comm->scratch);
+}

@@ -1,0 +1,435 @@
+/* Wiring: each rank connects a data and a control connection to the next rank of the ring, and accepts the
+ * same two from the previous.  Both sides say hello; a hello that is not for us costs that connection only,
+ * so a port scanner or a member of another group does no harm.
+ *
+ * A Unix socket is tried first where both ranks say that they are on one host; that it connects is the
+ * proof.  Where it does not, the pair falls back to TCP and says so. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "base/error.h"
+#include "engine/comm.h"
+#include "engine/watch.h"
+#include "transport/socket.h"
+#include "transport/stream.h"
+
+#define INCOMING_MAX       64   /* connections that have not said hello yet */
+#define ATTEMPT_TIMEOUT_MS 3000 /* for one address of several */
+#define RETRY_MS           20
+
+enum { DATA, CONTROL, ROLES };
+static const uint8_t role_number[ROLES] = {HELLO_DATA, HELLO_CONTROL};
+static const char *const role_name[ROLES] = {"data", "control"};
+
+struct outgoing {
+    struct wiring *wiring;
+    int role;
+    struct connector *connector;
+    struct alarm *retry;
+    int index; /* of the target in use */
+    int fd;
+    struct watch *watch; /* for the answer */
+    uint8_t answer[HELLO_BYTES];
+    size_t have;
+    bool done;
+    struct tutti_error why; /* the latest failure */
+};
+
+struct incoming {
+    struct wiring *wiring;
+    int fd; /* -1: this entry is free */
+    bool is_unix;
+    struct watch *watch;
+    uint8_t hello[HELLO_BYTES];
+    size_t have;
+    uint64_t order; /* of arrival */
+};
+
+struct acceptor {
+    struct wiring *wiring;
+    int fd;
+    bool is_unix;
+    struct watch *watch;
+};
+
+struct wiring {
+    tutti_comm *comm;
+    uv_loop_t *loop;
+    void (*done)(void *, const struct tutti_error *);
+    void *context;
+    struct outgoing outgoing[ROLES];
+    struct acceptor acceptors[LISTENERS_MAX];
+    int acceptor_count;
+    struct incoming incoming[INCOMING_MAX];
+    uint64_t arrivals;
+    int accepted[ROLES]; /* from the previous rank; -1: not yet */
+    bool accepted_unix[ROLES];
+};
+
+/* ---- Completion -------------------------------------------------------------------------------- */
+
+static void wiring_free(struct wiring *wiring)
+{
+    for (int role = 0; role < ROLES; role++) {
+        struct outgoing *outgoing = &wiring->outgoing[role];
+        connector_cancel(outgoing->connector);
+        alarm_free(outgoing->retry);
+        watch_free(outgoing->watch);
+        if (outgoing->fd >= 0)
+            close(outgoing->fd);
+        if (wiring->accepted[role] >= 0)
+            close(wiring->accepted[role]);
+    }
+    for (int i = 0; i < wiring->acceptor_count; i++)
+        watch_free(wiring->acceptors[i].watch);
+    for (int i = 0; i < INCOMING_MAX; i++) {
+        watch_free(wiring->incoming[i].watch);
+        if (wiring->incoming[i].fd >= 0)
+            close(wiring->incoming[i].fd);
+    }
+    free(wiring);
+}
+
+void wiring_stop(struct wiring *wiring)
+{
+    if (wiring)
+        wiring_free(wiring);
+}
+
+static void wiring_finish(struct wiring *wiring, const struct tutti_error *error)
+{
+    void (*done)(void *, const struct tutti_error *) = wiring->done;
+    void *context = wiring->context;
+    struct tutti_error copy = *error;
+    wiring_free(wiring);
+    done(context, &copy);
+}
+
+static struct link *make_link(tutti_comm *comm, int fd, bool is_unix, const struct comm_peer *peer)
+{
+    const struct tutti_config *values = &comm->settings.values;
+    enum stream_transport transport = is_unix ? STREAM_UDS : STREAM_TCP;
+    struct stream_options options = {
+        .buffer_bytes = values->socket_buffer_bytes,
+        .congestion = values->congestion,
+        .local = peer->same_host,
+        .dead_after_ms = values->dead_after_ms,
+    };
+    stream_set_options(fd, transport, &options);
+    return stream_link_new(fd, transport, peer->rank, peer->text, values->slice_bytes);
+}
+
+/* All four connections are there. */
+static void complete(struct wiring *wiring)
+{
+    tutti_comm *comm = wiring->comm;
+    struct tutti_error error = TUTTI_ERROR_INIT;
+    struct outgoing *data = &wiring->outgoing[DATA], *control = &wiring->outgoing[CONTROL];
+    bool out_unix = comm->peers[0].targets.list[data->index].is_unix;
+    struct link *out = make_link(comm, data->fd, out_unix, &comm->peers[0]);
+    struct link *in = make_link(comm, wiring->accepted[DATA], wiring->accepted_unix[DATA], &comm->peers[1]);
+    comm->out[comm->peers[0].rank] = out;
+    comm->in[comm->peers[1].rank] = in;
+    int control_fds[2] = {control->fd, wiring->accepted[CONTROL]};
+    data->fd = wiring->accepted[DATA] = -1; /* the links own them, also after a failure */
+    if (!out || !in) {
+        error_set(&error, TUTTI_ERR_MEMORY, "no memory for the data links");
+    } else {
+        control->fd = wiring->accepted[CONTROL] = -1;
+        ring_open(comm, control_fds, &error);
+    }
+    if (comm->peers[0].same_host && !out_unix && strstr(comm->settings.values.transports, "uds"))
+        log_info(&comm->log, "%s is on this host, but its Unix socket could not be used (%s): using TCP",
+                 comm->peers[0].text, data->why.message);
+    wiring_finish(wiring, &error);
+}
+
+static void check_complete(struct wiring *wiring)
+{
+    for (int role = 0; role < ROLES; role++)
+        if (!wiring->outgoing[role].done || wiring->accepted[role] < 0)
+            return;
+    complete(wiring);
+}
+
+void wiring_describe(const struct wiring *wiring, char *text, size_t size)
+{
+    const struct comm_peer *peers = wiring->comm->peers;
+    size_t used = 0;
+    text[0] = '\0';
+    for (int role = 0; role < ROLES && used < size; role++) {
+        const struct outgoing *outgoing = &wiring->outgoing[role];
+        if (!outgoing->done)
+            used += (size_t)snprintf(text + used, size - used, "%sno %s connection to %s (%.200s)",
+                                     used ? ", " : "", role_name[role], peers[0].text, outgoing->why.message);
+    }
+    for (int role = 0; role < ROLES && used < size; role++)
+        if (wiring->accepted[role] < 0)
+            used += (size_t)snprintf(text + used, size - used, "%sno %s connection from %s", used ? ", " : "",
+                                     role_name[role], peers[1].text);
+}
+
+/* ---- To the next rank -------------------------------------------------------------------------- */
+
+static void outgoing_connect(struct outgoing *outgoing, int first);
+
+static void outgoing_failed(struct outgoing *outgoing)
+{
+    watch_free(outgoing->watch);
+    outgoing->watch = NULL;
+    close(outgoing->fd);
+    outgoing->fd = -1;
+    log_debug(&outgoing->wiring->comm->log, "wiring: %s", outgoing->why.message);
+    if (outgoing->index + 1 < outgoing->wiring->comm->peers[0].targets.count)
+        outgoing_connect(outgoing, outgoing->index + 1);
+    else
+        alarm_set(outgoing->retry, RETRY_MS);
+}
+
+static int check_answer(const struct outgoing *outgoing, struct tutti_error *error)
+{
+    const tutti_comm *comm = outgoing->wiring->comm;
+    struct hello hello;
+    if (hello_decode(outgoing->answer, &hello, error) < 0)
+        return error->code;
+    if (hello.verdict != HELLO_ACCEPTED)
+        return error_set(error, TUTTI_ERR_PROTOCOL, "%s refused the %s connection: %s", comm->peers[0].text,
+                         role_name[outgoing->role], hello_verdict_text(hello.verdict));
+    if (hello.instance != comm->instance || hello.from != (uint32_t)comm->peers[0].rank ||
+        memcmp(hello.member_id, comm->peers[0].member_id, MEMBER_ID_BYTES) != 0)
+        return error_set(error, TUTTI_ERR_PROTOCOL, "another process than %s answers at its address",
+                         comm->peers[0].text);
+    return TUTTI_OK;
+}
+
+static void on_answer(void *context)
+{
+    struct outgoing *outgoing = context;
+    ssize_t n =
+        recv(outgoing->fd, outgoing->answer + outgoing->have, HELLO_BYTES - outgoing->have, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        error_set(&outgoing->why, TUTTI_ERR_UNREACHABLE,
+                  "%s closed the %s connection instead of saying hello",
+                  outgoing->wiring->comm->peers[0].text, role_name[outgoing->role]);
+        outgoing_failed(outgoing);
+        return;
+    }
+    outgoing->have += (size_t)n;
+    if (outgoing->have < HELLO_BYTES)
+        return;
+    if (check_answer(outgoing, &outgoing->why) < 0) {
+        outgoing_failed(outgoing);
+        return;
+    }
+    watch_free(outgoing->watch);
+    outgoing->watch = NULL;
+    outgoing->done = true;
+    check_complete(outgoing->wiring);
+}
+
+static struct hello hello_for(const tutti_comm *comm, int role, int to)
+{
+    struct hello hello = {
+        .role = role_number[role],
+        .instance = comm->instance,
+        .generation = comm->generation,
+        .from = (uint32_t)comm->rank,
+        .to = (uint32_t)to,
+    };
+    memcpy(hello.member_id, comm->member_id, MEMBER_ID_BYTES);
+    return hello;
+}
+
+/* A fresh connection has room for a hello, so a short write is a failure like any other. */
+static bool send_hello(int fd, const struct hello *hello)
+{
+    uint8_t bytes[HELLO_BYTES];
+    hello_encode(hello, bytes);
+    return send(fd, bytes, sizeof bytes, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof bytes;
+}
+
+static void on_connected(void *context, int fd, int index, const struct tutti_error *why)
+{
+    struct outgoing *outgoing = context;
+    struct wiring *wiring = outgoing->wiring;
+    outgoing->connector = NULL;
+    if (fd < 0) {
+        outgoing->why = *why;
+        alarm_set(outgoing->retry, RETRY_MS);
+        return;
+    }
+    outgoing->fd = fd;
+    outgoing->index = index;
+    if (why->code != TUTTI_OK && index > 0)
+        outgoing->why = *why; /* why the earlier addresses did not do */
+    outgoing->have = 0;
+    struct hello hello = hello_for(wiring->comm, outgoing->role, wiring->comm->peers[0].rank);
+    outgoing->watch = watch_new(wiring->loop, fd, UV_READABLE, on_answer, outgoing);
+    if (!outgoing->watch || !send_hello(fd, &hello)) {
+        error_set(&outgoing->why, TUTTI_ERR_UNREACHABLE, "cannot say hello to %s",
+                  wiring->comm->peers[0].text);
+        outgoing_failed(outgoing);
+    }
+}
+
+static void outgoing_connect(struct outgoing *outgoing, int first)
+{
+    struct wiring *wiring = outgoing->wiring;
+    outgoing->connector = connector_start(wiring->loop, &wiring->comm->peers[0].targets, first,
+                                          ATTEMPT_TIMEOUT_MS, on_connected, outgoing);
+    if (!outgoing->connector)
+        alarm_set(outgoing->retry, RETRY_MS);
+}
+
+static void on_retry(void *context)
+{
+    outgoing_connect(context, 0);
+}
+
+/* ---- From the previous rank -------------------------------------------------------------------- */
+
+static void incoming_drop(struct incoming *incoming)
+{
+    watch_free(incoming->watch);
+    incoming->watch = NULL;
+    if (incoming->fd >= 0)
+        close(incoming->fd);
+    incoming->fd = -1;
+}
+
+static int judge_hello(const struct wiring *wiring, const struct hello *hello, int *role)
+{
+    const tutti_comm *comm = wiring->comm;
+    *role = hello->role == HELLO_DATA ? DATA : CONTROL;
+    if (hello->instance != comm->instance || hello->generation != comm->generation)
+        return HELLO_WRONG_GROUP;
+    if (hello->to != (uint32_t)comm->rank || hello->from != (uint32_t)comm->peers[1].rank ||
+        memcmp(hello->member_id, comm->peers[1].member_id, MEMBER_ID_BYTES) != 0)
+        return HELLO_WRONG_RANK;
+    return HELLO_ACCEPTED;
+}
+
+static void incoming_hello(struct incoming *incoming)
+{
+    struct wiring *wiring = incoming->wiring;
+    tutti_comm *comm = wiring->comm;
+    struct tutti_error error;
+    struct hello hello;
+    int role;
+    if (hello_decode(incoming->hello, &hello, &error) < 0) {
+        log_warning(&comm->log, "dropped a connection that is not a rank's: %s", error.message);
+        incoming_drop(incoming);
+        return;
+    }
+    struct hello answer = hello_for(comm, 0, (int)hello.from);
+    answer.role = hello.role;
+    answer.verdict = (uint8_t)judge_hello(wiring, &hello, &role);
+    if (!send_hello(incoming->fd, &answer) || answer.verdict != HELLO_ACCEPTED) {
+        log_warning(&comm->log, "dropped a connection from rank %u: %s", (unsigned)hello.from,
+                    hello_verdict_text(answer.verdict));
+        incoming_drop(incoming);
+        return;
+    }
+    if (wiring->accepted[role] >= 0)
+        close(wiring->accepted[role]); /* the peer tried again: the earlier attempt is dead */
+    wiring->accepted[role] = incoming->fd;
+    wiring->accepted_unix[role] = incoming->is_unix;
+    incoming->fd = -1;
+    incoming_drop(incoming);
+    check_complete(wiring);
+}
+
+static void on_incoming(void *context)
+{
+    struct incoming *incoming = context;
+    ssize_t n =
+        recv(incoming->fd, incoming->hello + incoming->have, HELLO_BYTES - incoming->have, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        incoming_drop(incoming);
+        return;
+    }
+    incoming->have += (size_t)n;
+    if (incoming->have == HELLO_BYTES)
+        incoming_hello(incoming);
+}
+
+/* A free entry; when there is none, that of the connection that has been silent for longest. */
+static struct incoming *incoming_entry(struct wiring *wiring)
+{
+    struct incoming *oldest = &wiring->incoming[0];
+    for (int i = 0; i < INCOMING_MAX; i++) {
+        if (wiring->incoming[i].fd < 0)
+            return &wiring->incoming[i];
+        if (wiring->incoming[i].order < oldest->order)
+            oldest = &wiring->incoming[i];
+    }
+    incoming_drop(oldest);
+    return oldest;
+}
+
+static void on_acceptable(void *context)
+{
+    struct acceptor *acceptor = context;
+    struct wiring *wiring = acceptor->wiring;
+    int fd = socket_accept(acceptor->fd);
+    if (fd == -EPERM)
+        log_warning(&wiring->comm->log, "dropped a connection from a process of another user");
+    if (fd < 0)
+        return;
+    struct incoming *incoming = incoming_entry(wiring);
+    incoming->fd = fd;
+    incoming->is_unix = acceptor->is_unix;
+    incoming->have = 0;
+    incoming->order = ++wiring->arrivals;
+    incoming->watch = watch_new(wiring->loop, fd, UV_READABLE, on_incoming, incoming);
+    if (!incoming->watch)
+        incoming_drop(incoming);
+}
+
+struct wiring *wiring_start(tutti_comm *comm, const struct listeners *listeners,
+                            void (*done)(void *context, const struct tutti_error *error), void *context)
+{
+    struct wiring *wiring = calloc(1, sizeof *wiring);
+    if (!wiring)
+        return NULL;
+    wiring->comm = comm;
+    wiring->loop = worker_loop(comm->worker);
+    wiring->done = done;
+    wiring->context = context;
+    for (int i = 0; i < INCOMING_MAX; i++) {
+        wiring->incoming[i].fd = -1;
+        wiring->incoming[i].wiring = wiring;
+    }
+    bool complete_so_far = true;
+    for (int role = 0; role < ROLES; role++) {
+        struct outgoing *outgoing = &wiring->outgoing[role];
+        wiring->accepted[role] = outgoing->fd = -1;
+        outgoing->wiring = wiring;
+        outgoing->role = role;
+        outgoing->why = (struct tutti_error)TUTTI_ERROR_INIT;
+        outgoing->retry = alarm_new(wiring->loop, on_retry, outgoing);
+        complete_so_far = complete_so_far && outgoing->retry;
+    }
+    for (int i = 0; i < listeners->count; i++) {
+        struct acceptor *acceptor = &wiring->acceptors[wiring->acceptor_count++];
+        acceptor->wiring = wiring;
+        acceptor->fd = listeners->fd[i];
+        acceptor->is_unix = strncmp(listeners->address[i], "unix:", 5) == 0;
+        acceptor->watch = watch_new(wiring->loop, acceptor->fd, UV_READABLE, on_acceptable, acceptor);
+        complete_so_far = complete_so_far && acceptor->watch;
+    }
+    if (!complete_so_far) {
+        wiring_free(wiring);
+        return NULL;
+    }
+    for (int role = 0; role < ROLES; role++)
+        outgoing_connect(&wiring->outgoing[role], 0);
+    return wiring;
+}

@@ -1,0 +1,178 @@
+#include "engine/worker.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include "base/error.h"
+
+#define WORKERS_MAX 1 /* one loop carries control traffic and asynchronous calls of every communicator */
+
+struct worker {
+    uv_loop_t loop;
+    uv_async_t wake;
+    pthread_t thread;
+    pthread_mutex_t lock; /* guards what follows */
+    struct worker_task *first, **last;
+    bool stopping;
+};
+
+static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct {
+    struct worker *worker;
+    int references;
+} pool[WORKERS_MAX];
+
+/* Runs what has been posted so far.  A task may be posted again from within. */
+static void run_tasks(uv_async_t *wake)
+{
+    struct worker *worker = wake->data;
+    pthread_mutex_lock(&worker->lock);
+    while (worker->first) {
+        struct worker_task *task = worker->first;
+        worker->first = task->next;
+        if (!worker->first)
+            worker->last = &worker->first;
+        task->queued = false;
+        void (*run)(void *) = task->run; /* the task may be gone once it has run */
+        void *context = task->context;
+        pthread_mutex_unlock(&worker->lock);
+        run(context);
+        pthread_mutex_lock(&worker->lock);
+    }
+    bool stopping = worker->stopping;
+    pthread_mutex_unlock(&worker->lock);
+    if (stopping)
+        uv_close((uv_handle_t *)&worker->wake, NULL); /* the last handle: uv_run() returns */
+}
+
+static void *worker_main(void *argument)
+{
+    struct worker *worker = argument;
+    uv_run(&worker->loop, UV_RUN_DEFAULT);
+    return NULL;
+}
+
+static void worker_destroy(struct worker *worker)
+{
+    pthread_mutex_destroy(&worker->lock);
+    free(worker);
+}
+
+static struct worker *worker_new(struct tutti_error *error)
+{
+    struct worker *worker = calloc(1, sizeof *worker);
+    if (!worker) {
+        error_set(error, TUTTI_ERR_MEMORY, "no memory for a worker loop");
+        return NULL;
+    }
+    worker->last = &worker->first;
+    pthread_mutex_init(&worker->lock, NULL);
+    int status = uv_loop_init(&worker->loop);
+    if (status == 0) {
+        status = uv_async_init(&worker->loop, &worker->wake, run_tasks);
+        if (status < 0)
+            uv_loop_close(&worker->loop);
+    }
+    if (status < 0) {
+        error_set(error, TUTTI_ERR_SYSTEM, "cannot make a worker loop: %s", uv_strerror(status));
+        worker_destroy(worker);
+        return NULL;
+    }
+    worker->wake.data = worker;
+    /* Signals are the application's: its threads handle them, not ours. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error_number = pthread_create(&worker->thread, NULL, worker_main, worker);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error_number != 0) {
+        error_set_errno(error, error_number, "cannot start a worker thread");
+        uv_close((uv_handle_t *)&worker->wake, NULL);
+        uv_run(&worker->loop, UV_RUN_DEFAULT);
+        uv_loop_close(&worker->loop);
+        worker_destroy(worker);
+        return NULL;
+    }
+    pthread_setname_np(worker->thread, "tutti-worker");
+    return worker;
+}
+
+struct worker *worker_acquire(struct tutti_error *error)
+{
+    pthread_mutex_lock(&pool_lock);
+    int least = 0;
+    for (int i = 1; i < WORKERS_MAX; i++)
+        if (pool[i].references < pool[least].references)
+            least = i;
+    if (!pool[least].worker)
+        pool[least].worker = worker_new(error);
+    struct worker *worker = pool[least].worker;
+    if (worker)
+        pool[least].references++;
+    pthread_mutex_unlock(&pool_lock);
+    return worker;
+}
+
+void worker_release(struct worker *worker)
+{
+    pthread_mutex_lock(&pool_lock);
+    int index = 0;
+    while (pool[index].worker != worker)
+        index++;
+    bool last = --pool[index].references == 0;
+    if (last)
+        pool[index].worker = NULL;
+    pthread_mutex_unlock(&pool_lock);
+    if (!last)
+        return;
+    pthread_mutex_lock(&worker->lock);
+    worker->stopping = true;
+    pthread_mutex_unlock(&worker->lock);
+    uv_async_send(&worker->wake);
+    pthread_join(worker->thread, NULL);
+    uv_loop_close(&worker->loop);
+    worker_destroy(worker);
+}
+
+uv_loop_t *worker_loop(struct worker *worker)
+{
+    return &worker->loop;
+}
+
+void worker_post(struct worker *worker, struct worker_task *task)
+{
+    pthread_mutex_lock(&worker->lock);
+    bool post = !task->queued;
+    if (post) {
+        task->queued = true;
+        task->next = NULL;
+        *worker->last = task;
+        worker->last = &task->next;
+    }
+    pthread_mutex_unlock(&worker->lock);
+    if (post)
+        uv_async_send(&worker->wake);
+}
+
+struct synchronous_call {
+    void (*run)(void *);
+    void *context;
+    uv_sem_t done;
+};
+
+static void run_synchronous(void *argument)
+{
+    struct synchronous_call *call = argument;
+    call->run(call->context);
+    uv_sem_post(&call->done);
+}
+
+void worker_call(struct worker *worker, void (*run)(void *context), void *context)
+{
+    struct synchronous_call call = {.run = run, .context = context};
+    struct worker_task task = {.run = run_synchronous, .context = &call};
+    uv_sem_init(&call.done, 0);
+    worker_post(worker, &task);
+    uv_sem_wait(&call.done);
+    uv_sem_destroy(&call.done);
+}

@@ -1,0 +1,33 @@
+/* Worker loops: a small pool of threads of the process, each with one libuv loop that never changes threads.
+ * Communicators share them; the last to leave stops the thread. */
+#ifndef TUTTI_ENGINE_WORKER_H
+#define TUTTI_ENGINE_WORKER_H
+
+#include <stdbool.h>
+#include <uv.h>
+#include "tutti/tutti.h"
+
+struct worker;
+
+/* A call that waits to run on a worker's thread; storage of the caller. */
+struct worker_task {
+    void (*run)(void *context);
+    void *context;
+    bool queued; /* private */
+    struct worker_task *next;
+};
+
+/* A reference to a running worker; NULL and *error on failure.  Any thread but a worker's. */
+struct worker *worker_acquire(struct tutti_error *error);
+void worker_release(struct worker *worker);
+
+uv_loop_t *worker_loop(struct worker *worker);
+
+/* Runs the task on the worker's thread, soon, in the order of posting.  Does nothing when the task is queued
+ * already. Any thread.  The task must stay valid until it has run. */
+void worker_post(struct worker *worker, struct worker_task *task);
+
+/* Runs the task on the worker's thread and returns when it has run.  Any thread but the worker's. */
+void worker_call(struct worker *worker, void (*run)(void *context), void *context);
+
+#endif

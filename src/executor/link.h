@@ -1,0 +1,49 @@
+/* The link contract: a persistent, ordered, framed connection to one peer on one channel.  It lies here and
+ * not in transport/ because the executor is handed links and must not know what carries them; tcp, uds and
+ * the simulator implement it.  One thread at a time: the holder of the progress token. */
+#ifndef TUTTI_EXECUTOR_LINK_H
+#define TUTTI_EXECUTOR_LINK_H
+
+#include "wire/frame.h"
+
+enum link_result {
+    LINK_DONE = 0,      /* the whole frame has gone or come */
+    LINK_AGAIN = 1,     /* no room or no bytes now: call again with the same arguments */
+    LINK_UNEXPECTED = 2 /* recv only: a valid header, in *frame, with another length than was asked for;
+                         * the link is of no more use */
+    /* negative: enum tutti_status, with `error` filled; the link is of no more use */
+};
+
+struct link {
+    const struct link_ops *ops;
+    int peer; /* rank at the other end */
+    uint16_t channel;
+    uint64_t sent_bytes, received_bytes; /* headers included */
+};
+
+struct link_ops {
+    const char *transport; /* "uds", "tcp" */
+
+    /* Sends the frame and its payload of frame->length bytes, as much as goes without blocking.  After
+     * LINK_AGAIN the caller repeats the same call; borrows `payload` until LINK_DONE.  Sets
+     * frame->payload_crc itself when the flag asks. */
+    int (*send)(struct link *link, struct frame *frame, const void *payload, struct tutti_error *error);
+
+    /* Receives the next frame, which must have a payload of `length` bytes, straight into `payload`. On
+     * LINK_DONE *frame is its header; a flagged payload CRC has been checked.  May have written to
+     * `payload` whatever the result. */
+    int (*recv)(struct link *link, struct frame *frame, void *payload, uint32_t length,
+                struct tutti_error *error);
+
+    /* As recv, but the link keeps the payload in memory of its own and loans it: *payload is valid until the
+     * next recv or recv_loan.  So that a reduction reads straight from where the bytes arrived. */
+    int (*recv_loan)(struct link *link, struct frame *frame, const void **payload, uint32_t length,
+                     struct tutti_error *error);
+
+    /* The descriptor to poll for input or room; -1 when there is none. */
+    int (*descriptor)(const struct link *link);
+
+    void (*free)(struct link *link); /* closes and releases */
+};
+
+#endif

@@ -1,0 +1,28 @@
+/* The resumable operation: everything that moves data is one.  Whoever holds the progress token calls
+ * progress() until it returns something else than TUTTI_PENDING.  Deadline, failure and completion live here,
+ * once. */
+#ifndef TUTTI_EXECUTOR_OPERATION_H
+#define TUTTI_EXECUTOR_OPERATION_H
+
+#include "executor/link.h"
+
+struct operation;
+
+/* What a blocked operation waits for: at most one link to receive from and one to send to. */
+struct operation_wait {
+    const struct link *receive, *send; /* NULL: not waiting for that */
+};
+
+struct operation {
+    /* Does what can be done without blocking.  TUTTI_PENDING, TUTTI_OK when all is done, or an error in
+     * *error. */
+    int (*progress)(struct operation *operation, struct tutti_error *error);
+
+    struct fingerprint call;
+    uint64_t sequence; /* number on its communicator, from 1 */
+    int64_t started_ns, deadline_ns;
+    struct operation_wait wait; /* valid after TUTTI_PENDING */
+    uint64_t moved_bytes; /* payload received so far; changes exactly when there is progress from a peer */
+};
+
+#endif

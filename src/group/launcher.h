@@ -1,0 +1,24 @@
+/* Who am I, how many are we, where do we meet: from arguments or from the variables that a launcher sets.
+ * Pure: the environment arrives as a function.  The table is in docs/launching.md; the first match wins. */
+#ifndef TUTTI_GROUP_LAUNCHER_H
+#define TUTTI_GROUP_LAUNCHER_H
+
+#include <stdbool.h>
+#include "base/settings.h"
+#include "group/endpoint.h"
+
+struct launch {
+    const char *source; /* "arguments", "TUTTI_*", "torchrun", "Open MPI", "PMI", "Slurm", "none" */
+    int rank;           /* TUTTI_RANK_ANY: assigned on arrival */
+    int size;
+    struct endpoint rendezvous; /* ENDPOINT_NONE for a group of one */
+    char job[128];              /* name of the job; the setting `job` overrides it */
+    bool one_host;              /* every rank is on this host, as far as the launcher says */
+};
+
+/* `uid` makes the names of derived Unix sockets differ between users.  A partial set of variables is
+ * ERR_CONFIG that names what is there and what is missing; so are numbers out of range. */
+int launch_resolve(struct launch *launch, const struct tutti_config *config, unsigned uid,
+                   settings_getenv read, void *context, struct tutti_error *error);
+
+#endif

@@ -1,0 +1,23 @@
+/* Element types and reductions: sizes and names. */
+#ifndef TUTTI_TENSOR_TYPE_H
+#define TUTTI_TENSOR_TYPE_H
+
+#include <stdbool.h>
+#include "tutti/tutti.h"
+
+#define TYPE_COUNT      9 /* one more than the largest value of enum tutti_type */
+#define REDUCTION_COUNT 6 /* likewise of enum tutti_reduction */
+#define OPERATION_COUNT 7 /* likewise of enum tutti_operation */
+
+/* All take any integer, also one read from the wire. */
+bool type_is_valid(int type);
+bool reduction_is_valid(int reduction);
+bool operation_is_valid(int operation);
+const char *type_name(int type);           /* "float32"; "unknown type" */
+const char *reduction_name(int reduction); /* "sum" */
+const char *operation_name(int operation); /* "all_reduce" */
+int type_from_name(const char *name);      /* 0 when there is none */
+int reduction_from_name(const char *name);
+int operation_from_name(const char *name);
+
+#endif

@@ -1,0 +1,47 @@
+/* A job: child processes that live and die together, and their output.
+ *
+ * Happy path: RUNNING -> all have ended with status 0 -> DRAINING (the rest of their output) -> done.
+ * A child that fails: RUNNING -> FAILING (the others get 10 s to end by themselves, since the group tells
+ * them)
+ * -> ENDING (SIGTERM, 5 s) -> KILLING.
+ * SIGINT, SIGTERM or SIGHUP of ours is passed on once; a second one kills. */
+#ifndef TUTTI_TOOLS_JOB_H
+#define TUTTI_TOOLS_JOB_H
+
+#include <sched.h>
+#include <stdbool.h>
+#include <uv.h>
+
+#define JOB_WHO_BYTES    280
+#define JOB_PREFIX_BYTES 20
+
+enum job_input {
+    JOB_INPUT_NONE,  /* /dev/null */
+    JOB_INPUT_OURS,  /* our standard input */
+    JOB_INPUT_TETHER /* a pipe that ends when we do: instead of a signal, for what runs on another host */
+};
+
+struct job_process {
+    char who[JOB_WHO_BYTES];       /* "rank 2": in messages */
+    char prefix[JOB_PREFIX_BYTES]; /* of each line of its output */
+    char *const *arguments;
+    char **environment;
+    enum job_input input;
+    bool bound; /* to `cpus` */
+    cpu_set_t cpus;
+};
+
+struct job {
+    const char *command; /* "run": in messages */
+    const struct job_process *processes;
+    int count;
+    bool capture;  /* output goes line by line through us; else straight to where ours goes */
+    bool tethered; /* the end of our standard input ends the job */
+};
+
+/* Runs it to its end on `loop`, which may carry other things.  The exit status: 0 when all ended with 0, else
+ * that of the first that failed, 128 + N when signal N killed it, EXIT_NOT_RUN when a program could not be
+ * executed.  Says on standard error which child failed, and how. */
+int job_run(uv_loop_t *loop, const struct job *job);
+
+#endif

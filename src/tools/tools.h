@@ -1,0 +1,40 @@
+/* The `tutti` command: what its subcommands share.  main.c has the table of them. */
+#ifndef TUTTI_TOOLS_TOOLS_H
+#define TUTTI_TOOLS_TOOLS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include "tutti/tutti.h"
+
+#define EXIT_USAGE    2   /* the command line is wrong */
+#define EXIT_NOT_RUN  127 /* a program could not be executed, as shells have it */
+#define EXIT_SIGNALED 128 /* plus the number of the signal */
+
+/* Each gets its own name as argv[0] and returns the exit status. */
+int run_command(int argc, char **argv);
+int rendezvous_command(int argc, char **argv);
+int info_command(int argc, char **argv);
+int bench_command(int argc, char **argv);
+
+/* "tutti run: TEXT" on standard error, and where help is; returns EXIT_USAGE. */
+int usage_error(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The usage error for what getopt_long() returned, ':' (no argument) or '?' (no such option); its option
+ * string must begin with ':' or "+:". */
+int option_error(const char *command, char **argv, int result);
+
+/* "tutti run: TEXT" on standard error, as one line. */
+void complain(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The whole text as a number between `min` and `max`; as bytes, also "64K", "1M", "2G". */
+bool parse_int(const char *text, int min, int max, int *value);
+bool parse_bytes(const char *text, size_t *bytes);
+
+/* Writes everything to a descriptor, whatever its mode; false (errno) when it takes no more. */
+bool write_all(int fd, const void *bytes, size_t size);
+
+/* Flushes standard output; false, after a complaint, when what was printed could not be written. */
+bool finish_output(const char *command);
+
+#endif

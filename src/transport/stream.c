@@ -1,0 +1,217 @@
+#include "transport/stream.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include "base/crc32c.h"
+#include "base/error.h"
+
+struct stream_link {
+    struct link link; /* first */
+    int fd;
+    char peer_text[320];
+
+    /* The frame being sent: its encoded header, and how much of header and payload has gone. */
+    uint8_t header_out[FRAME_HEADER_BYTES];
+    size_t sent; /* 0: none under way */
+
+    /* The frame being received, likewise. */
+    uint8_t header_in[FRAME_HEADER_BYTES];
+    size_t received;
+    bool decoded;
+    struct frame frame_in;
+
+    uint8_t *loan; /* where recv_loan() receives */
+};
+
+/* What is left of header and payload when `done` bytes of them have passed. */
+static int rest_of_frame(struct iovec rest[2], uint8_t *header, void *payload, size_t length, size_t done)
+{
+    int count = 0;
+    if (done < FRAME_HEADER_BYTES)
+        rest[count++] = (struct iovec){header + done, FRAME_HEADER_BYTES - done};
+    size_t payload_done = done < FRAME_HEADER_BYTES ? 0 : done - FRAME_HEADER_BYTES;
+    if (length > payload_done)
+        rest[count++] = (struct iovec){(uint8_t *)payload + payload_done, length - payload_done};
+    return count;
+}
+
+static int lost(const struct stream_link *s, int error_number, const char *doing, struct tutti_error *error)
+{
+    int code = error_set(error, TUTTI_ERR_PEER_LOST, "lost the %s connection to %s while %s: %s",
+                         s->link.ops->transport, s->peer_text, doing,
+                         error_number == 0 ? "it was closed there" : strerror(error_number));
+    if (error)
+        error->rank = s->link.peer;
+    return code;
+}
+
+static int stream_send(struct link *link, struct frame *frame, const void *payload, struct tutti_error *error)
+{
+    struct stream_link *s = (struct stream_link *)link;
+    if (s->sent == 0) {
+        if (frame->flags & FRAME_HAS_PAYLOAD_CRC)
+            frame->payload_crc = crc32c(0, payload, frame->length);
+        frame_encode(frame, s->header_out);
+    }
+    size_t whole = FRAME_HEADER_BYTES + (size_t)frame->length;
+    while (s->sent < whole) {
+        struct iovec rest[2];
+        struct msghdr message = {.msg_iov = rest};
+        message.msg_iovlen =
+            (size_t)rest_of_frame(rest, s->header_out, (void *)payload, frame->length, s->sent);
+        ssize_t n = sendmsg(s->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0) {
+            if (errno == EINTR)
+                continue;
+            if (errno == EAGAIN || errno == EWOULDBLOCK)
+                return LINK_AGAIN;
+            return lost(s, errno, "sending", error);
+        }
+        s->sent += (size_t)n;
+        link->sent_bytes += (uint64_t)n;
+    }
+    s->sent = 0;
+    return LINK_DONE;
+}
+
+/* The whole header is there: decode it once. */
+static int decode_header(struct stream_link *s, uint32_t length, struct tutti_error *error)
+{
+    int status = frame_decode(s->header_in, &s->frame_in, error);
+    if (status < 0) {
+        error->rank = s->link.peer;
+        return status;
+    }
+    s->decoded = true;
+    return s->frame_in.length == length ? LINK_DONE : LINK_UNEXPECTED;
+}
+
+static int receive_done(struct stream_link *s, struct frame *frame, const void *payload, uint32_t length,
+                        struct tutti_error *error)
+{
+    s->received = 0;
+    s->decoded = false;
+    *frame = s->frame_in;
+    if (!(frame->flags & FRAME_HAS_PAYLOAD_CRC) || crc32c(0, payload, length) == frame->payload_crc)
+        return LINK_DONE;
+    int code = error_set(error, TUTTI_ERR_PROTOCOL,
+                         "a payload of %u bytes from %s arrived damaged: its CRC-32C does not match; check "
+                         "memory and network of both hosts",
+                         (unsigned)length, s->peer_text);
+    error->rank = s->link.peer;
+    return code;
+}
+
+static int stream_recv(struct link *link, struct frame *frame, void *payload, uint32_t length,
+                       struct tutti_error *error)
+{
+    struct stream_link *s = (struct stream_link *)link;
+    size_t whole = FRAME_HEADER_BYTES + (size_t)length;
+    for (;;) {
+        /* Header and payload in one call: in the good case the length is what was asked for. */
+        struct iovec rest[2];
+        struct msghdr message = {.msg_iov = rest};
+        message.msg_iovlen = (size_t)rest_of_frame(rest, s->header_in, payload, length, s->received);
+        ssize_t n = recvmsg(s->fd, &message, MSG_DONTWAIT);
+        if (n < 0) {
+            if (errno == EINTR)
+                continue;
+            if (errno == EAGAIN || errno == EWOULDBLOCK)
+                return LINK_AGAIN;
+            return lost(s, errno, "receiving", error);
+        }
+        if (n == 0)
+            return lost(s, 0, "receiving", error);
+        s->received += (size_t)n;
+        link->received_bytes += (uint64_t)n;
+        if (s->received >= FRAME_HEADER_BYTES && !s->decoded) {
+            int result = decode_header(s, length, error);
+            *frame = s->frame_in;
+            if (result != LINK_DONE)
+                return result;
+        }
+        if (s->received == whole)
+            return receive_done(s, frame, payload, length, error);
+    }
+}
+
+static int stream_recv_loan(struct link *link, struct frame *frame, const void **payload, uint32_t length,
+                            struct tutti_error *error)
+{
+    struct stream_link *s = (struct stream_link *)link;
+    *payload = s->loan;
+    return stream_recv(link, frame, s->loan, length, error);
+}
+
+static int stream_descriptor(const struct link *link)
+{
+    return ((const struct stream_link *)link)->fd;
+}
+
+static void stream_free(struct link *link)
+{
+    struct stream_link *s = (struct stream_link *)link;
+    close(s->fd);
+    free(s->loan);
+    free(s);
+}
+
+#define STREAM_OPS(name)                                                                                     \
+    {                                                                                                        \
+        name, stream_send, stream_recv, stream_recv_loan, stream_descriptor, stream_free                     \
+    }
+
+static const struct link_ops stream_ops[] = {STREAM_OPS("uds"), STREAM_OPS("tcp")};
+
+struct link *stream_link_new(int fd, enum stream_transport transport, int peer, const char *peer_text,
+                             size_t loan_bytes)
+{
+    struct stream_link *s = calloc(1, sizeof *s);
+    uint8_t *loan = aligned_alloc(64, (loan_bytes + 63) & ~(size_t)63);
+    if (!s || !loan) {
+        free(s);
+        free(loan);
+        close(fd);
+        return NULL;
+    }
+    s->link.ops = &stream_ops[transport];
+    s->link.peer = peer;
+    s->fd = fd;
+    s->loan = loan;
+    strncpy(s->peer_text, peer_text, sizeof s->peer_text - 1);
+    return &s->link;
+}
+
+static void set_int(int fd, int level, int option, int value)
+{
+    (void)setsockopt(fd, level, option, &value, sizeof value);
+}
+
+void stream_set_options(int fd, enum stream_transport transport, const struct stream_options *options)
+{
+    if (options->buffer_bytes > 0) {
+        set_int(fd, SOL_SOCKET, SO_SNDBUF, options->buffer_bytes);
+        set_int(fd, SOL_SOCKET, SO_RCVBUF, options->buffer_bytes);
+    }
+    if (transport != STREAM_TCP)
+        return;
+    set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    /* bbr paces even on loopback: less than half of cubic's rate, both ways at once. */
+    if (options->local && strcmp(options->congestion, "default") != 0)
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, options->congestion,
+                         (socklen_t)strlen(options->congestion));
+#ifdef __linux__
+    set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, 1 + options->dead_after_ms / 2000);
+    set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, 1);
+    set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
+    /* No TCP_USER_TIMEOUT: it would also end the connection to a rank that lives but computes for long while
+     * its receive window is full.  Heartbeats judge who is dead. */
+#endif
+}

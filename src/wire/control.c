@@ -1,0 +1,202 @@
+#include "wire/control.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/error.h"
+#include "wire/frame.h"
+#include "wire/hello.h"
+
+#define TEXT_BYTES_MAX 4096
+#define ADDRESSES_MAX  64
+
+/* ---- Encoding ---------------------------------------------------------------------------------- */
+
+static bool is_control_character(char c)
+{
+    return (unsigned char)c < ' ' || c == 0x7f;
+}
+
+/* `text` cut to `size` and on one line.  The reason of an abort may come from a user, with line breaks and
+ * all; the news of a failure must not be refused for that. */
+static char *one_line(const char *text, char *line, size_t size)
+{
+    snprintf(line, size, "%s", text);
+    for (char *c = line; *c; c++) {
+        if (is_control_character(*c))
+            *c = ' ';
+    }
+    return line;
+}
+
+static uint8_t *pack(const Wire__Control *message, size_t *size)
+{
+    size_t packed = wire__control__get_packed_size(message);
+    if (packed > FRAME_CONTROL_BYTES_MAX)
+        return NULL;
+    uint8_t *bytes = malloc(packed);
+    if (!bytes)
+        return NULL;
+    *size = wire__control__pack(message, bytes);
+    return bytes;
+}
+
+uint8_t *control_encode(const Wire__Control *message, size_t *size)
+{
+    assert(message->body_case != WIRE__CONTROL__BODY__NOT_SET);
+    if (message->body_case != WIRE__CONTROL__BODY_ABORT)
+        return pack(message, size);
+    struct tutti_error limits;
+    Wire__Abort abort = *message->abort;
+    abort.host = one_line(abort.host, limits.host, sizeof limits.host);
+    abort.operation = one_line(abort.operation, limits.operation, sizeof limits.operation);
+    abort.message = one_line(abort.message, limits.message, sizeof limits.message);
+    Wire__Control clean = *message;
+    clean.abort = &abort;
+    return pack(&clean, size);
+}
+
+/* ---- Decoding ---------------------------------------------------------------------------------- */
+
+static int refuse(struct tutti_error *error, const char *what, const char *name)
+{
+    return error_set(
+        error, TUTTI_ERR_PROTOCOL,
+        "a control message is not valid: %s %s; the peer is not tutti or runs another build of it", name,
+        what);
+}
+
+static int check_text(const char *text, const char *name, struct tutti_error *error)
+{
+    size_t length = strnlen(text, TEXT_BYTES_MAX + 1);
+    if (length > TEXT_BYTES_MAX)
+        return refuse(error, "is longer than 4096 bytes", name);
+    for (size_t i = 0; i < length; i++) {
+        if (is_control_character(text[i]))
+            return refuse(error, "contains control characters", name);
+    }
+    return TUTTI_OK;
+}
+
+static int check_member_id(const ProtobufCBinaryData *id, struct tutti_error *error)
+{
+    return id->len == MEMBER_ID_BYTES ? TUTTI_OK : refuse(error, "is not 16 bytes long", "the member id");
+}
+
+static int check_addresses(char *const *addresses, size_t count, struct tutti_error *error)
+{
+    if (count > ADDRESSES_MAX)
+        return refuse(error, "are more than 64", "the addresses");
+    for (size_t i = 0; i < count; i++) {
+        int status = check_text(addresses[i], "an address", error);
+        if (status < 0)
+            return status;
+    }
+    return TUTTI_OK;
+}
+
+static int check_join(const Wire__Join *join, struct tutti_error *error)
+{
+    int status = check_member_id(&join->member_id, error);
+    if (status == TUTTI_OK)
+        status = check_text(join->job, "the job name", error);
+    if (status == TUTTI_OK)
+        status = check_text(join->host, "the host identity", error);
+    if (status == TUTTI_OK)
+        status = check_text(join->host_name, "the host name", error);
+    if (status == TUTTI_OK)
+        status = check_addresses(join->addresses, join->n_addresses, error);
+    return status;
+}
+
+static int check_peer(const Wire__Peer *peer, struct tutti_error *error)
+{
+    if (!peer)
+        return TUTTI_OK;
+    int status = check_member_id(&peer->member_id, error);
+    if (status == TUTTI_OK)
+        status = check_text(peer->host, "the host identity", error);
+    if (status == TUTTI_OK)
+        status = check_text(peer->host_name, "the host name", error);
+    if (status == TUTTI_OK)
+        status = check_addresses(peer->addresses, peer->n_addresses, error);
+    return status;
+}
+
+static int check_abort(const Wire__Abort *abort, struct tutti_error *error)
+{
+    int status = check_text(abort->host, "the host name", error);
+    if (status == TUTTI_OK)
+        status = check_text(abort->operation, "the operation", error);
+    if (status == TUTTI_OK)
+        status = check_text(abort->message, "the message", error);
+    return status;
+}
+
+static int check_body(const Wire__Control *message, struct tutti_error *error)
+{
+    int status;
+    switch (message->body_case) {
+    case WIRE__CONTROL__BODY_JOIN:
+        return check_join(message->join, error);
+    case WIRE__CONTROL__BODY_WELCOME:
+        status = check_peer(message->welcome->next, error);
+        return status < 0 ? status : check_peer(message->welcome->previous, error);
+    case WIRE__CONTROL__BODY_WAITING:
+        return check_text(message->waiting->text, "the text", error);
+    case WIRE__CONTROL__BODY_REFUSED:
+        return check_text(message->refused->reason, "the reason", error);
+    case WIRE__CONTROL__BODY_ABORT:
+        return check_abort(message->abort, error);
+    case WIRE__CONTROL__BODY_GOODBYE:
+        return TUTTI_OK;
+    default:
+        return refuse(error, "is missing or of an unknown kind", "its body");
+    }
+}
+
+Wire__Control *control_decode(const uint8_t *bytes, size_t size, struct tutti_error *error)
+{
+    if (size > FRAME_CONTROL_BYTES_MAX) {
+        refuse(error, "is longer than 65536 bytes", "it");
+        return NULL;
+    }
+    Wire__Control *message = wire__control__unpack(NULL, size, bytes);
+    if (!message) {
+        refuse(error, "cannot be decoded", "its content");
+        return NULL;
+    }
+    if (check_body(message, error) < 0) {
+        wire__control__free_unpacked(message, NULL);
+        return NULL;
+    }
+    return message;
+}
+
+/* ---- Failures ---------------------------------------------------------------------------------- */
+
+void control_from_error(const struct tutti_error *error, uint32_t from, Wire__Abort *abort)
+{
+    wire__abort__init(abort);
+    abort->status = error->code;
+    abort->rank = error->rank;
+    abort->host = (char *)error->host;
+    abort->operation = (char *)error->operation;
+    abort->sequence = error->sequence;
+    abort->message = (char *)error->message;
+    abort->from = from;
+}
+
+void control_to_error(const Wire__Abort *abort, struct tutti_error *error)
+{
+    *error = (struct tutti_error)TUTTI_ERROR_INIT;
+    /* A peer's success or unknown code cannot be a failure here as it stands. */
+    bool known = abort->status <= TUTTI_ERR_ARGUMENT && abort->status >= TUTTI_ERR_INTERNAL;
+    error->code = known ? abort->status : TUTTI_ERR_ABORTED;
+    error->rank = abort->rank < 0 ? -1 : abort->rank;
+    error->sequence = abort->sequence;
+    snprintf(error->host, sizeof error->host, "%s", abort->host);
+    snprintf(error->operation, sizeof error->operation, "%s", abort->operation);
+    snprintf(error->message, sizeof error->message, "%s", abort->message);
+}

@@ -1,0 +1,271 @@
+#include "wire/frame.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include "base/bytes.h"
+#include "base/crc32c.h"
+#include "base/error.h"
+#include "tensor/type.h"
+
+#define FRAME_KNOWN_FLAGS  FRAME_HAS_PAYLOAD_CRC
+#define MAGIC_BYTES        4
+#define VERSION_OFFSET     4
+#define HEADER_CRC_OFFSET  60
+#define DESCRIBE_BYTES_MAX 16 /* of foreign bytes that an error sentence shows */
+
+/* ---- What arrived instead ---------------------------------------------------------------------- */
+
+/* Protocols whose clients or servers are likely to meet a tutti port, by how they begin. */
+static const struct {
+    const char *start, *meaning;
+} protocols[] = {
+    {"GET ", "an HTTP request"},   {"POST", "an HTTP request"},     {"HEAD", "an HTTP request"},
+    {"PUT ", "an HTTP request"},   {"OPTIONS", "an HTTP request"},  {"DELETE", "an HTTP request"},
+    {"PATCH", "an HTTP request"},  {"CONNECT", "an HTTP request"},  {"PRI * HTTP", "an HTTP/2 request"},
+    {"HTTP/", "an HTTP response"}, {"\x16\x03", "a TLS handshake"}, {"SSH-", "an SSH banner"},
+    {"TUTHELLO", "a tutti hello"}, {"TUTI", "a tutti frame"},
+};
+
+static const char *protocol_of(const uint8_t *bytes, size_t size)
+{
+    for (size_t i = 0; i < sizeof protocols / sizeof *protocols; i++) {
+        size_t length = strlen(protocols[i].start);
+        if (size >= length && memcmp(bytes, protocols[i].start, length) == 0)
+            return protocols[i].meaning;
+    }
+    return NULL;
+}
+
+const char *wire_describe(const uint8_t *bytes, size_t size, char *text, size_t text_size)
+{
+    char shown[DESCRIBE_BYTES_MAX * 4 + 1];
+    size_t length = 0;
+    for (size_t i = 0; i < size && i < DESCRIBE_BYTES_MAX; i++) {
+        if (bytes[i] >= ' ' && bytes[i] <= '~' && bytes[i] != '"' && bytes[i] != '\\')
+            shown[length++] = (char)bytes[i];
+        else
+            length += (size_t)snprintf(shown + length, sizeof shown - length, "\\x%02x", bytes[i]);
+    }
+    shown[length] = '\0';
+    const char *protocol = protocol_of(bytes, size);
+    snprintf(text, text_size, "\"%s\"%s%s", shown, protocol ? ", which looks like " : "",
+             protocol ? protocol : "");
+    return text;
+}
+
+/* ---- The header -------------------------------------------------------------------------------- */
+
+static uint32_t length_max(int type)
+{
+    switch (type) {
+    case FRAME_DATA:
+        return FRAME_DATA_BYTES_MAX;
+    case FRAME_CONTROL:
+        return FRAME_CONTROL_BYTES_MAX;
+    default:
+        return 0;
+    }
+}
+
+static bool frame_type_is_valid(int type)
+{
+    return type >= FRAME_DATA && type <= FRAME_HEARTBEAT;
+}
+
+void frame_encode(const struct frame *frame, uint8_t bytes[FRAME_HEADER_BYTES])
+{
+    assert(frame_type_is_valid(frame->type));
+    assert((frame->flags & ~FRAME_KNOWN_FLAGS) == 0);
+    assert(frame->length <= length_max(frame->type));
+    put_u32(bytes, FRAME_MAGIC);
+    bytes[VERSION_OFFSET] = WIRE_VERSION;
+    bytes[5] = frame->type;
+    put_u16(bytes + 6, frame->flags);
+    put_u16(bytes + 8, frame->channel);
+    put_u16(bytes + 10, 0);
+    put_u32(bytes + 12, frame->generation);
+    put_u64(bytes + 16, frame->instance);
+    put_u64(bytes + 24, frame->sequence);
+    bytes[32] = frame->call.operation;
+    bytes[33] = frame->call.type;
+    bytes[34] = frame->call.reduction;
+    bytes[35] = 0;
+    put_u32(bytes + 36, frame->call.root);
+    put_u64(bytes + 40, frame->call.count);
+    put_u32(bytes + 48, frame->step);
+    put_u32(bytes + 52, frame->length);
+    put_u32(bytes + 56, frame->payload_crc);
+    put_u32(bytes + HEADER_CRC_OFFSET, crc32c(0, bytes, HEADER_CRC_OFFSET));
+}
+
+/* Magic and version, as far as `size` bytes show them: enough to turn a stranger away before a whole header
+ * has come, which from a stranger may never happen. */
+static int check_beginning(const uint8_t *bytes, size_t size, struct tutti_error *error)
+{
+    char text[128];
+    if (size >= MAGIC_BYTES && get_u32(bytes) != FRAME_MAGIC)
+        return error_set(error, TUTTI_ERR_PROTOCOL,
+                         "expected a tutti frame but received %s: something that is not tutti uses this port",
+                         wire_describe(bytes, size, text, sizeof text));
+    if (size > VERSION_OFFSET && bytes[VERSION_OFFSET] != WIRE_VERSION)
+        return error_set(error, TUTTI_ERR_VERSION,
+                         "the peer speaks version %d of the wire protocol, this is version %d: install the "
+                         "same version of tutti on every host",
+                         bytes[VERSION_OFFSET], WIRE_VERSION);
+    return TUTTI_OK;
+}
+
+static void frame_parse(const uint8_t *bytes, struct frame *frame)
+{
+    *frame = (struct frame){
+        .type = bytes[5],
+        .flags = get_u16(bytes + 6),
+        .channel = get_u16(bytes + 8),
+        .generation = get_u32(bytes + 12),
+        .instance = get_u64(bytes + 16),
+        .sequence = get_u64(bytes + 24),
+        .call = {.operation = bytes[32],
+                 .type = bytes[33],
+                 .reduction = bytes[34],
+                 .root = get_u32(bytes + 36),
+                 .count = get_u64(bytes + 40)},
+        .step = get_u32(bytes + 48),
+        .length = get_u32(bytes + 52),
+        .payload_crc = get_u32(bytes + 56),
+    };
+}
+
+int frame_decode(const uint8_t bytes[FRAME_HEADER_BYTES], struct frame *frame, struct tutti_error *error)
+{
+    int status = check_beginning(bytes, FRAME_HEADER_BYTES, error);
+    if (status < 0)
+        return status;
+    uint32_t crc = crc32c(0, bytes, HEADER_CRC_OFFSET), sent_crc = get_u32(bytes + HEADER_CRC_OFFSET);
+    if (crc != sent_crc)
+        return error_set(
+            error, TUTTI_ERR_PROTOCOL,
+            "a frame header arrived damaged: it says CRC-32C %08x but its bytes give %08x; check "
+            "memory and network of both hosts",
+            (unsigned)sent_crc, (unsigned)crc);
+    frame_parse(bytes, frame);
+    if (!frame_type_is_valid(frame->type))
+        return error_set(error, TUTTI_ERR_PROTOCOL,
+                         "a frame has the unknown type %d: the peer runs another build of tutti",
+                         frame->type);
+    if (frame->length > length_max(frame->type))
+        return error_set(error, TUTTI_ERR_PROTOCOL,
+                         "a frame of type %d announces %u bytes of payload, at most %u are allowed",
+                         frame->type, (unsigned)frame->length, (unsigned)length_max(frame->type));
+    if ((frame->flags & ~FRAME_KNOWN_FLAGS) != 0 || get_u16(bytes + 10) != 0 || bytes[35] != 0)
+        return error_set(error, TUTTI_ERR_PROTOCOL,
+                         "a frame has unknown flags %04x or reserved bytes that are not zero: the peer runs "
+                         "another build of tutti",
+                         (unsigned)frame->flags);
+    return TUTTI_OK;
+}
+
+/* ---- Fingerprints ------------------------------------------------------------------------------ */
+
+bool fingerprint_equal(const struct fingerprint *a, const struct fingerprint *b)
+{
+    return a->operation == b->operation && a->type == b->type && a->reduction == b->reduction &&
+           a->root == b->root && a->count == b->count;
+}
+
+/* The name of `value`, or "noun value" where it has none. */
+static const char *name_or_number(bool valid, const char *name, const char *noun, int value, char text[32])
+{
+    if (valid)
+        return name;
+    snprintf(text, 32, "%s %d", noun, value);
+    return text;
+}
+
+const char *fingerprint_print(const struct fingerprint *call, char *text, size_t text_size)
+{
+    char operation[32], type[32], reduction[32];
+    char reduction_part[40] = "", root_part[24] = "", count_part[64] = "";
+    if (call->reduction != 0)
+        snprintf(reduction_part, sizeof reduction_part, "%s",
+                 name_or_number(reduction_is_valid(call->reduction), reduction_name(call->reduction),
+                                "reduction", call->reduction, reduction));
+    /* A root is shown where it has no business too: it may be what differs. */
+    if (call->root != 0 || call->operation == TUTTI_BROADCAST || call->operation == TUTTI_GATHER)
+        snprintf(root_part, sizeof root_part, "root %u", (unsigned)call->root);
+    if (call->type != 0 || call->count != 0)
+        snprintf(count_part, sizeof count_part, "%llu x %s", (unsigned long long)call->count,
+                 name_or_number(type_is_valid(call->type), type_name(call->type), "type", call->type, type));
+    snprintf(text, text_size, "%s(%s%s%s%s%s)",
+             name_or_number(operation_is_valid(call->operation), operation_name(call->operation), "operation",
+                            call->operation, operation),
+             reduction_part, *reduction_part && (*root_part || *count_part) ? ", " : "", root_part,
+             *root_part && *count_part ? ", " : "", count_part);
+    return text;
+}
+
+/* ---- The reader -------------------------------------------------------------------------------- */
+
+void frame_reader_init(struct frame_reader *reader, uint32_t payload_max)
+{
+    assert(payload_max <= FRAME_CONTROL_BYTES_MAX);
+    reader->payload_max = payload_max;
+    reader->have = 0;
+    reader->header_done = false;
+}
+
+static int reader_header(struct frame_reader *reader, struct tutti_error *error)
+{
+    int status = frame_decode(reader->buffer, &reader->frame, error);
+    if (status < 0)
+        return status;
+    if (reader->frame.length > reader->payload_max)
+        return error_set(error, TUTTI_ERR_PROTOCOL,
+                         "a frame announces %u bytes of payload on a connection that takes at most %u",
+                         (unsigned)reader->frame.length, (unsigned)reader->payload_max);
+    reader->header_done = true;
+    return TUTTI_OK;
+}
+
+static int reader_payload(const struct frame_reader *reader, struct tutti_error *error)
+{
+    const struct frame *frame = &reader->frame;
+    if (!(frame->flags & FRAME_HAS_PAYLOAD_CRC))
+        return TUTTI_OK;
+    uint32_t crc = crc32c(0, reader->buffer + FRAME_HEADER_BYTES, frame->length);
+    if (crc == frame->payload_crc)
+        return TUTTI_OK;
+    return error_set(error, TUTTI_ERR_PROTOCOL,
+                     "a payload of %u bytes arrived damaged: its header says CRC-32C %08x but its bytes give "
+                     "%08x; check memory and network of both hosts",
+                     (unsigned)frame->length, (unsigned)frame->payload_crc, (unsigned)crc);
+}
+
+int frame_reader_next(struct frame_reader *reader, const uint8_t **bytes, size_t *size,
+                      const uint8_t **payload, struct tutti_error *error)
+{
+    /* The frame that the call before returned is done with. */
+    if (reader->header_done && reader->have == FRAME_HEADER_BYTES + reader->frame.length) {
+        reader->have = 0;
+        reader->header_done = false;
+    }
+    for (;;) {
+        uint32_t whole = FRAME_HEADER_BYTES + (reader->header_done ? reader->frame.length : 0);
+        uint32_t missing = whole - reader->have;
+        uint32_t eaten = *size < missing ? (uint32_t)*size : missing;
+        if (eaten > 0)
+            memcpy(reader->buffer + reader->have, *bytes, eaten);
+        reader->have += eaten;
+        *bytes += eaten;
+        *size -= eaten;
+        if (reader->have < whole)
+            return reader->header_done ? 0 : check_beginning(reader->buffer, reader->have, error);
+        if (reader->header_done) {
+            *payload = reader->buffer + FRAME_HEADER_BYTES;
+            int status = reader_payload(reader, error);
+            return status < 0 ? status : 1;
+        }
+        int status = reader_header(reader, error);
+        if (status < 0)
+            return status;
+    }
+}

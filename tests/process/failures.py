@@ -1,0 +1,301 @@
+"""Bad input and failures, end to end with real processes: each gives a clear error on the right side, disturbs
+nobody else, and nothing hangs.  Every wait has a limit."""
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import time
+import unittest
+
+from job import Fifo, Job, Process, fields, free_port, tcp_listeners, unix_listeners
+
+PROGRAMS = argparse.Namespace()
+
+GARBAGE = {
+    "HTTP": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "TLS": bytes.fromhex("16030100c8010000c40303") + bytes(range(200)),
+    "SSH": b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n",
+    "random": bytes((i * 7919 + 13) % 256 for i in range(5000)),
+    "zeros": bytes(4096),
+    "magic only": b"TUTI",
+    "nothing": b"",
+}
+
+
+def throw_garbage(address, keep):
+    """One connection for each kind; all stay open, in `keep`, so that nothing is gained by their closing."""
+    for data in GARBAGE.values():
+        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+        connection = socket.socket(family, socket.SOCK_STREAM)
+        keep.append(connection)
+        connection.settimeout(5)
+        connection.connect(address)
+        try:
+            connection.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # refused while we still spoke: just as well
+
+
+def abstract(name):
+    """'@name' as the socket module writes it."""
+    return "\0" + name[1:] if name.startswith("@") else name
+
+
+class FailureTest(unittest.TestCase):
+    def job(self, size, rendezvous=None, **environment):
+        job = Job(PROGRAMS.member, size, rendezvous, **environment)
+        self.addCleanup(job.__exit__)
+        return job
+
+    def rendezvous_service(self):
+        """`tutti rendezvous` on a port of its own choice: (process, address)."""
+        service = Process(PROGRAMS.tutti, "rendezvous", "--listen", "127.0.0.1:0")
+        self.addCleanup(service.kill)
+        return service, service.expect(r"listening on ").split()[-1]
+
+    def assert_done(self, *processes):
+        for process in processes:
+            self.assertEqual(process.finish(), 0, process.text())
+            process.expect(r"^done$")
+
+    def assert_fails(self, process, statuses, *patterns, timeout=20, rank=None):
+        """It failed with one of the statuses (names without TUTTI_ERR_), in a sentence that matches."""
+        status = process.finish(timeout)
+        self.assertEqual(status, 3, process.text())
+        failure = fields(process.expect(r"^failed "))
+        self.assertIn(failure["status"], [f"TUTTI_ERR_{name}" for name in statuses.split()], process.text())
+        self.assertGreater(len(failure["message"].split()), 3, "one full sentence")
+        for pattern in patterns:
+            self.assertRegex(failure["message"], pattern)
+        if rank is not None:
+            self.assertEqual(int(failure["rank"]), rank, process.text())
+        return failure
+
+
+class Joining(FailureTest):
+    def test_an_unreachable_rendezvous_is_named_when_the_join_timeout_has_passed(self):
+        port = free_port()
+        member = self.job(2, f"127.0.0.1:{port}", TUTTI_JOIN_TIMEOUT="2s").rank(1)
+        failure = self.assert_fails(member, "UNREACHABLE TIMEOUT", rf"127\.0\.0\.1:{port}", "(?i)rendezvous")
+        self.assertGreaterEqual(int(failure["ms"]), 1500, "it must have kept trying")
+        self.assertLess(int(failure["ms"]), 4000)
+
+    def test_a_unix_rendezvous_where_nobody_listens_is_named(self):
+        member = self.job(2, "unix:/nonexistent/tutti.sock", TUTTI_JOIN_TIMEOUT="1s").rank(1)
+        self.assert_fails(member, "UNREACHABLE TIMEOUT", "/nonexistent/tutti.sock")
+
+    def test_a_host_name_that_never_resolves_is_named(self):
+        member = self.job(2, "no-such-host.invalid:4711", TUTTI_JOIN_TIMEOUT="2s").rank(1)
+        self.assert_fails(member, "UNREACHABLE TIMEOUT", r"no-such-host\.invalid", timeout=40)
+
+    def test_a_meeting_point_that_speaks_http_is_no_rendezvous(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.settimeout(20)
+            port = server.getsockname()[1]
+            member = self.job(2, f"127.0.0.1:{port}", TUTTI_JOIN_TIMEOUT="3s").rank(1)
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n" + bytes(64))
+                self.assert_fails(member, "PROTOCOL UNREACHABLE TIMEOUT", rf"127\.0\.0\.1:{port}")
+
+    def test_a_meeting_point_that_says_nothing_costs_the_join_timeout_and_no_more(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            member = self.job(2, f"127.0.0.1:{port}", TUTTI_JOIN_TIMEOUT="2s").rank(1)
+            failure = self.assert_fails(member, "UNREACHABLE TIMEOUT", rf"127\.0\.0\.1:{port}")
+            self.assertLess(int(failure["ms"]), 5000)
+
+    def test_a_member_with_the_wrong_size_is_refused_and_the_others_are_undisturbed(self):
+        job = self.job(2, TUTTI_MISSING_AFTER="100ms")
+        first = job.rank(0)
+        first.expect("missing")
+        stranger = job.rank(1, size=3)
+        self.assert_fails(stranger, "REFUSED CONFIG MISMATCH", r"\b3\b", r"\b2\b")
+        self.assert_done(job.rank(1), first)
+
+    def test_a_second_member_with_the_same_rank_is_refused_and_the_first_is_undisturbed(self):
+        job = self.job(3, TUTTI_MISSING_AFTER="100ms")
+        first, second = job.rank(0), job.rank(1)
+        first.expect("missing")
+        second.expect("missing")
+        twin = job.rank(1)
+        self.assert_fails(twin, "REFUSED", r"rank 1\b", rf"\b{second.pid}\b")
+        self.assert_done(job.rank(2), first, second)
+
+    def test_a_rank_that_never_comes_is_named_to_everyone(self):
+        job = self.job(4, TUTTI_JOIN_TIMEOUT="2s", TUTTI_MISSING_AFTER="200ms")
+        members = [job.rank(0), job.rank(1), job.rank(3)]
+        for member in members:
+            self.assertRegex(member.expect("missing"), r"rank 2\b")
+            self.assert_fails(member, "TIMEOUT", r"rank 2\b")
+
+    def test_garbage_on_a_rendezvous_in_service_disturbs_nobody(self):
+        service, address = self.rendezvous_service()
+        host, port = address.rsplit(":", 1)
+        keep = []
+        self.addCleanup(lambda: [connection.close() for connection in keep])
+        job = self.job(3, address, TUTTI_MISSING_AFTER="100ms")
+        throw_garbage((host, int(port)), keep)
+        early = [job.rank(0), job.rank(1)]
+        for member in early:
+            member.expect("missing")
+        throw_garbage((host, int(port)), keep)
+        self.assert_done(job.rank(2), *early)
+        self.assertRegex(service.expect("127.0.0.1:.*HTTP"), "(?i)warning")
+        self.assert_done(*self.job(2, address, TUTTI_JOB="another").ranks())
+        service.child.send_signal(signal.SIGTERM)
+        self.assertEqual(service.finish(), 0, service.text())
+
+    def test_garbage_on_the_rendezvous_of_rank_0_disturbs_nobody(self):
+        port, keep = free_port(), []
+        self.addCleanup(lambda: [connection.close() for connection in keep])
+        job = self.job(2, f"127.0.0.1:{port}", TUTTI_MISSING_AFTER="100ms")
+        first = job.rank(0)
+        first.expect("missing")
+        throw_garbage(("127.0.0.1", port), keep)
+        self.assert_done(job.rank(1), first)
+
+    def test_garbage_on_the_tcp_listener_of_a_member_disturbs_nobody(self):
+        port, keep = free_port(), []
+        self.addCleanup(lambda: [connection.close() for connection in keep])
+        job = self.job(2, TUTTI_MISSING_AFTER="100ms", TUTTI_TRANSPORTS="tcp")
+        first = job.rank(0, TUTTI_PORT_RANGE=f"{port}-{port}", TUTTI_INTERFACE="lo")
+        first.expect("missing")
+        self.assertEqual(len(tcp_listeners(first.pid)), 1, tcp_listeners(first.pid))
+        throw_garbage(("127.0.0.1", port), keep)
+        self.assert_done(job.rank(1, TUTTI_INTERFACE="lo"), first)
+
+    def test_garbage_on_the_unix_listeners_of_a_member_disturbs_nobody(self):
+        keep = []
+        self.addCleanup(lambda: [connection.close() for connection in keep])
+        job = self.job(2, TUTTI_MISSING_AFTER="100ms")
+        first = job.rank(0)
+        first.expect("missing")
+        names = unix_listeners(first.pid)
+        self.assertGreaterEqual(len(names), 2, "the rendezvous and the member's own listener")
+        for name in names:
+            throw_garbage(abstract(name), keep)
+        self.assert_done(job.rank(1), first)
+
+
+class Launching(FailureTest):
+    def assert_config_error(self, *patterns, **environment):
+        process = Process(PROGRAMS.member, "once", **environment)
+        self.addCleanup(process.kill)
+        self.assert_fails(process, "CONFIG", *patterns)
+
+    def test_a_partial_set_of_tutti_variables_names_what_is_missing(self):
+        self.assert_config_error("TUTTI_SIZE", TUTTI_RANK=0)
+        self.assert_config_error("TUTTI_RENDEZVOUS", TUTTI_RANK=0, TUTTI_SIZE=2)
+        self.assert_config_error("TUTTI_RANK", "TUTTI_SIZE", TUTTI_RENDEZVOUS="unix:@tutti-test-nowhere")
+
+    def test_a_partial_set_of_torchrun_variables_names_what_is_missing(self):
+        self.assert_config_error("WORLD_SIZE", RANK=0)
+        self.assert_config_error(r"\bRANK\b", WORLD_SIZE=2, LOCAL_WORLD_SIZE=2)
+
+    def test_a_partial_set_of_open_mpi_variables_names_what_is_missing(self):
+        self.assert_config_error("OMPI_COMM_WORLD_SIZE", OMPI_COMM_WORLD_RANK=0)
+
+    def test_numbers_out_of_range_and_unreadable_settings_are_named(self):
+        meeting = "unix:@tutti-test-nowhere"
+        self.assert_config_error("TUTTI_RANK", "5", TUTTI_RANK=5, TUTTI_SIZE=2, TUTTI_RENDEZVOUS=meeting)
+        self.assert_config_error("TUTTI_SIZE", "two", TUTTI_RANK=0, TUTTI_SIZE="two", TUTTI_RENDEZVOUS=meeting)
+        self.assert_config_error("TUTTI_RENDEZVOUS|pigeon", TUTTI_RANK=0, TUTTI_SIZE=2,
+                                 TUTTI_RENDEZVOUS="pigeon")
+        self.assert_config_error("TUTTI_CALL_TIMEOUT", "soon", TUTTI_CALL_TIMEOUT="soon")
+        self.assert_config_error("TUTTI_TRANSPORTS", "pigeon", TUTTI_TRANSPORTS="pigeon")
+
+
+class Running(FailureTest):
+    def loop_until_everyone_turns(self, mode="loop", size=4, **environment):
+        job = self.job(size, **environment)
+        members = job.ranks(mode)
+        for member in members:
+            member.expect("^looping$" if mode == "loop" else "^joined ")
+        return members
+
+    def assert_all_name(self, members, rank, since, limit):
+        for member in members:
+            self.assert_fails(member, "PEER_LOST ABORTED", rf"rank {rank}\b", rank=rank,
+                              timeout=max(0.1, since + limit - time.monotonic()))
+
+    def test_the_others_name_a_killed_rank_within_5_s(self):
+        for transport in "uds", "tcp":
+            with self.subTest(transport=transport):
+                members = self.loop_until_everyone_turns(TUTTI_TRANSPORTS=transport)
+                os.kill(members[2].pid, signal.SIGKILL)
+                killed = members.pop(2)
+                self.assert_all_name(members, 2, time.monotonic(), 5)
+                self.assertEqual(killed.finish(), -signal.SIGKILL)
+
+    def test_the_others_name_a_rank_that_stopped_answering(self):
+        members = self.loop_until_everyone_turns(size=3, TUTTI_DEAD_AFTER="2s", TUTTI_HEARTBEAT="200ms")
+        stopped = members.pop(1)
+        os.kill(stopped.pid, signal.SIGSTOP)
+        self.assert_all_name(members, 1, time.monotonic(), 10)
+
+    def test_the_others_name_a_rank_that_exits_without_finalize(self):
+        members = self.loop_until_everyone_turns("quit", size=3)
+        quitter = members.pop()
+        self.assertEqual(quitter.finish(), 0)
+        self.assert_all_name(members, 2, time.monotonic(), 5)
+
+    def test_a_call_whose_deadline_passes_names_the_rank_it_waited_for(self):
+        with Fifo() as fifo:
+            job = self.job(3, TUTTI_CALL_TIMEOUT="2s", TUTTI_STRAGGLER_AFTER="500ms")
+            members = job.ranks("absent", fifo.path)
+            absent = members.pop()
+            absent.expect("^joined ")
+            codes = {self.assert_fails(member, "TIMEOUT ABORTED", "all_reduce")["status"] for member in members}
+            self.assertIn("TUTTI_ERR_TIMEOUT", codes)
+            # In a ring only the neighbours can tell whose turn it is.
+            said = "\n".join(member.text() for member in members)
+            self.assertRegex(said, r"rank 2\b")
+            fifo.release(1)
+            self.assert_fails(absent, "TIMEOUT ABORTED PEER_LOST")
+
+    def test_ranks_that_call_with_different_counts_get_both_calls_in_the_error(self):
+        members = self.job(2).ranks("count")
+        said = ""
+        for member in members:
+            said += self.assert_fails(member, "MISMATCH ABORTED")["message"]
+        self.assertRegex(said, r"\b10\b")
+        self.assertRegex(said, r"\b20\b")
+
+    def test_ranks_that_call_different_operations_get_both_in_the_error(self):
+        members = self.job(3).ranks("operation")
+        said = ""
+        for member in members:
+            said += self.assert_fails(member, "MISMATCH ABORTED")["message"]
+        self.assertRegex(said, "all_reduce")
+        self.assertRegex(said, "broadcast")
+
+    def test_a_setting_that_must_agree_is_refused_when_it_does_not(self):
+        job = self.job(2, TUTTI_MISSING_AFTER="100ms")
+        first = job.rank(0, TUTTI_SLICE_BYTES="64K")
+        first.expect("missing")
+        self.assert_fails(job.rank(1, TUTTI_SLICE_BYTES="128K"), "REFUSED CONFIG MISMATCH", "(?i)slice")
+        self.assert_done(job.rank(1, TUTTI_SLICE_BYTES="64K"), first)
+
+    def test_tutti_run_names_the_killed_rank_and_gives_its_status(self):
+        launcher = Process(PROGRAMS.tutti, "run", "-n", "3", "--", PROGRAMS.member, "loop")
+        self.addCleanup(launcher.kill)
+        launcher.expect("looping")
+        victim = fields(launcher.expect(r"^\[1\] started "))
+        os.kill(int(victim["pid"]), signal.SIGKILL)
+        self.assertEqual(launcher.finish(30), 128 + signal.SIGKILL, launcher.text())
+        self.assertRegex(launcher.text(), r"rank 1 .*pid " + victim["pid"] + r".*signal 9")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tutti", required=True)
+    parser.add_argument("--member", required=True)
+    _, rest = parser.parse_known_args(namespace=PROGRAMS)
+    unittest.main(argv=sys.argv[:1] + rest, verbosity=2)
+
+
+if __name__ == "__main__":
+    main()

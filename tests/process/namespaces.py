@@ -1,0 +1,132 @@
+"""Two hosts on one machine: two network namespaces joined by a veth pair, each with a TUTTI_HOST of its own.
+
+Ranks of one namespace must talk over Unix sockets and those of different ones over TCP through the veth, with
+IPv4 and with IPv6; the kernel's own counters of the interface must agree about the bytes.  Needs root; without
+it the test is skipped, loudly, with status 77."""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+from job import Job, fields
+
+SKIPPED = 77
+HOSTS = f"tutti-a-{os.getpid()}", f"tutti-b-{os.getpid()}"
+ADDRESSES = {"IPv4": ("10.77.0.1", "10.77.0.2"), "IPv6": ("fd77::1", "fd77::2")}
+PORT = 4711  # any port is free in a new namespace
+
+
+def ip(*arguments, check=True):
+    return subprocess.run(["ip", *arguments], check=check, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, timeout=30).stdout
+
+
+def skip(why):
+    print("=" * 78)
+    print(f"SKIPPED: tests/process/namespaces.py: {why}")
+    print("         TCP between hosts is NOT tested by this run.")
+    print("=" * 78)
+    sys.exit(SKIPPED)
+
+
+def set_up():
+    if os.geteuid() != 0:
+        skip("it needs root to make network namespaces")
+    if shutil.which("ip") is None:
+        skip("it needs the command ip (Debian: iproute2)")
+    for host in HOSTS:
+        try:
+            ip("netns", "add", host)
+        except subprocess.CalledProcessError as error:
+            tear_down()
+            skip(f"this machine allows no network namespaces: {error.stderr.strip()}")
+    try:
+        ip("link", "add", "tutti0", "netns", HOSTS[0], "type", "veth", "peer", "name", "tutti0", "netns", HOSTS[1])
+    except subprocess.CalledProcessError as error:
+        tear_down()
+        skip(f"this machine allows no veth pair: {error.stderr.strip()}")
+    for index, host in enumerate(HOSTS):
+        ip("-n", host, "link", "set", "lo", "up")
+        ip("-n", host, "link", "set", "tutti0", "up")
+        ip("-n", host, "address", "add", f"{ADDRESSES['IPv4'][index]}/24", "dev", "tutti0")
+        # nodad: the address is usable at once, not after a second of looking for duplicates.
+        ip("-n", host, "address", "add", f"{ADDRESSES['IPv6'][index]}/64", "dev", "tutti0", "nodad")
+
+
+def tear_down():
+    for host in HOSTS:
+        ip("netns", "delete", host, check=False)  # takes the veth pair with it
+
+
+def received_bytes(host):
+    link, = json.loads(ip("-n", host, "-s", "-j", "link", "show", "tutti0"))
+    return link["stats64"]["rx"]["bytes"]
+
+
+def start(job, program, rank, per_host, name):
+    host = rank // per_host
+    variables = dict(TUTTI_RANK=rank, TUTTI_SIZE=job.size, TUTTI_RENDEZVOUS=job.rendezvous, TUTTI_HOST=name[host],
+                     TUTTI_JOIN_TIMEOUT="30s")
+    return job.add("ip", "netns", "exec", HOSTS[host], program, "--print-links", **variables)
+
+
+def check(condition, what, processes):
+    if not condition:
+        output = "\n".join(process.text() for process in processes)
+        raise AssertionError(f"{what}\n{output}")
+
+
+def run_job(program, per_host, family):
+    """2 * per_host ranks, half of them in each namespace."""
+    address = ADDRESSES[family][0]
+    rendezvous = f"[{address}]:{PORT}" if family == "IPv6" else f"{address}:{PORT}"
+    size = 2 * per_host
+    before = [received_bytes(host) for host in HOSTS]
+    with Job(program, size, rendezvous) as job:
+        processes = [start(job, program, rank, per_host, ("host-a", "host-b")) for rank in range(size)]
+        for process in processes:
+            check(process.finish(200) == 0, f"{family}, {size} ranks: a rank failed", processes)
+        links = [fields(line.text) for process in processes for line in process.lines
+                 if line.text.startswith("link ")]
+    passed = [received_bytes(host) - earlier for host, earlier in zip(HOSTS, before)]
+
+    check(len(links) == 2 * size, "each rank has two links", processes)
+    sent = [0, 0]  # through the veth, by host
+    for link in links:
+        rank, peer = int(link["rank"]), int(link["peer"])
+        expected = "uds" if rank // per_host == peer // per_host else "tcp"
+        check(link["transport"] == expected, f"rank {rank} reaches rank {peer} by {link['transport']}, "
+              f"not by {expected}", processes)
+        if expected == "tcp":
+            sent[rank // per_host] += int(link["sent"])
+    for host in 0, 1:
+        check(sent[host] > 1000000, "hardly any data was sent between the namespaces", processes)
+        check(passed[1 - host] >= sent[host], f"{sent[host]} bytes were sent by TCP, but only "
+              f"{passed[1 - host]} came through the veth", processes)
+        # Headers of IP and TCP, acknowledgements and control connections: far below half as much again.
+        check(passed[1 - host] < 1.5 * sent[host] + 1000000, f"{passed[1 - host]} bytes came through the veth, "
+              f"though only {sent[host]} should have", processes)
+    checked = re.search(r"\d+ calls checked", "\n".join(process.text() for process in processes))
+    print(f"{family}, {per_host} + {per_host} ranks: {checked.group(0)}, {sum(sent)} bytes by TCP through the "
+          f"veth, the rest by Unix sockets", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--collectives", required=True)
+    arguments = parser.parse_args()
+    set_up()
+    try:
+        for family in ADDRESSES:
+            for per_host in 1, 2:
+                run_job(arguments.collectives, per_host, family)
+    finally:
+        tear_down()
+
+
+if __name__ == "__main__":
+    main()

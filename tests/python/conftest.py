@@ -1,0 +1,191 @@
+"""Real processes for the tests: groups that stay up from test to test, and scripts with ranks of their own."""
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import secrets
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import pytest
+
+import tutti
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+#: Seconds for one call of a group or one script; a test has twice as long.
+LIMIT = 60
+
+
+def pytest_configure(config):
+    if not config.pluginmanager.hasplugin("timeout"):
+        raise pytest.UsageError("these tests need pytest-timeout, so that none can hang: pip install pytest-timeout")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(2 * LIMIT))
+
+
+def rendezvous_name():
+    return f"unix:@tutti-test-{os.getpid()}-{secrets.token_hex(8)}"
+
+
+class Group:
+    """``size`` processes with one communicator, which run functions of test modules."""
+
+    def __init__(self, size):
+        self.size = size
+        self.processes = []
+
+    def __call__(self, function, *args):
+        """The results of ``function(comm, *args)`` by rank; fails with the traceback of the first rank that does."""
+        if not self.processes:
+            self._start()
+        try:
+            for pipe in self.pipes:
+                pipe.send((function, args))
+            results = self._receive(function.__name__)
+        except BaseException:
+            self.stop()  # the next call gets a new group
+            raise
+        return results
+
+    def _start(self):
+        context = multiprocessing.get_context("spawn")
+        name = rendezvous_name()
+        self.pipes = []
+        for rank in range(self.size):
+            pipe, remote = context.Pipe()
+            process = context.Process(target=_serve, args=(remote, rank, self.size, name), daemon=True)
+            process.start()
+            remote.close()
+            self.pipes.append(pipe)
+            self.processes.append(process)
+
+    def _receive(self, what):
+        deadline = time.monotonic() + LIMIT
+        waiting = dict(zip(self.pipes, range(self.size)))
+        results, failures = [None] * self.size, []
+        while waiting:
+            ready = multiprocessing.connection.wait(list(waiting), max(deadline - time.monotonic(), 0))
+            if not ready:
+                pytest.fail(f"{what}: ranks {sorted(waiting.values())} did not return within {LIMIT} s\n" + "".join(failures))
+            for pipe in ready:
+                rank = waiting.pop(pipe)
+                try:
+                    succeeded, results[rank] = pipe.recv()
+                except EOFError:
+                    succeeded, results[rank] = False, "the process ended\n"
+                if not succeeded:
+                    failures.append(f"rank {rank}: {results[rank]}")
+                    deadline = min(deadline, time.monotonic() + 10)
+        if failures:
+            pytest.fail(f"{what} failed\n" + "\n".join(failures), pytrace=False)
+        return results
+
+    def stop(self):
+        for process in self.processes:
+            process.kill()
+            process.join()
+        for pipe in self.pipes if self.processes else ():
+            pipe.close()
+        self.processes = []
+
+
+def _serve(pipe, rank, size, name):
+    with tutti.init(rank=rank, size=size, rendezvous=name) as comm:
+        while True:
+            try:
+                function, args = pipe.recv()
+            except EOFError:
+                return
+            try:
+                result = True, function(comm, *args)
+            except BaseException:
+                result = False, traceback.format_exc()
+                # So that the others do not wait for a rank that has given up; what they say comes second.
+                comm.abort(f"rank {rank} failed in a test")
+            pipe.send(result)
+
+
+_groups = {}
+
+
+@pytest.fixture(params=[1, 2, 3], ids="{} ranks".format)
+def group(request):
+    """A group of 1, of 2 and of 3 processes."""
+    return _groups.setdefault(request.param, Group(request.param))
+
+
+@pytest.fixture
+def pair():
+    """A group of 2 processes."""
+    return _groups.setdefault(2, Group(2))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _stop_groups():
+    yield
+    for group in _groups.values():
+        group.stop()
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """A communicator of this process alone."""
+    with tutti.init(rank=0, size=1) as comm:
+        yield comm
+
+
+class Finished:
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+
+    def __repr__(self):
+        return f"exit code {self.code}\n--- output\n{self.out}--- errors\n{self.err}"
+
+
+@pytest.fixture
+def run_ranks(tmp_path):
+    """run_ranks(n, source or path, *arguments): runs a script on n ranks; what each left, by rank."""
+
+    def run(size, script, *arguments, limit=LIMIT, **environment):
+        if not isinstance(script, Path):
+            path = tmp_path / "script.py"
+            path.write_text(script)
+            script = path
+        name = rendezvous_name()
+        processes = []
+        try:
+            for rank in range(size):
+                env = dict(os.environ, PYTHONFAULTHANDLER="1", **environment)
+                env["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [env.get("PYTHONPATH")])])
+                env.update(TUTTI_RANK=str(rank), TUTTI_SIZE=str(size), TUTTI_RENDEZVOUS=name)
+                processes.append(
+                    subprocess.Popen(
+                        [sys.executable, str(script), *arguments],
+                        env=env,
+                        cwd=tmp_path,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.PIPE,
+                        universal_newlines=True,
+                    )
+                )
+            deadline = time.monotonic() + limit
+            finished = []
+            for process in processes:
+                out, err = process.communicate(timeout=max(deadline - time.monotonic(), 0.1))
+                finished.append(Finished(process.returncode, out, err))
+            return finished
+        finally:
+            for process in processes:
+                if process.poll() is None:
+                    process.kill()
+                    process.communicate()
+
+    return run
