@@ -333,11 +333,14 @@ int tutti_fd(tutti_comm *comm)
     if (!comm)
         return TUTTI_ERR_ARGUMENT;
     pthread_mutex_lock(&comm->lock);
-    if (comm->completion_fd < 0)
-        comm->completion_fd = eventfd((unsigned)comm->completed, EFD_CLOEXEC | EFD_NONBLOCK);
-    int fd = comm->completion_fd;
-    if (fd < 0)
-        fd = error_set_errno(&comm->local_error, errno, "tutti_fd: cannot make an eventfd");
+    int fd = comm_refuse_if_dead(comm);
+    if (fd == TUTTI_OK) {
+        if (comm->completion_fd < 0)
+            comm->completion_fd = eventfd((unsigned)comm->completed, EFD_CLOEXEC | EFD_NONBLOCK);
+        fd = comm->completion_fd;
+        if (fd < 0)
+            fd = error_set_errno(&comm->local_error, errno, "tutti_fd: cannot make an eventfd");
+    }
     pthread_mutex_unlock(&comm->lock);
     return fd;
 }

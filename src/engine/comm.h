@@ -15,6 +15,7 @@
 #include "base/settings.h"
 #include "engine/connection.h"
 #include "engine/connector.h"
+#include "engine/listeners.h"
 #include "engine/rendezvous_service.h"
 #include "engine/wait.h"
 #include "engine/worker.h"
@@ -62,6 +63,7 @@ struct comm_ring {
     bool polls_made;
     int handles;                        /* open ones of these, and the service; under the lock when closing */
     struct rendezvous_service *service; /* rank 0, unless somebody else serves */
+    char meeting_path[256];             /* the file or Unix socket that it made, removed with it */
 };
 
 struct tutti_comm {
@@ -128,6 +130,10 @@ int comm_local_error(tutti_comm *comm, const struct tutti_error *error);
 
 bool comm_has_failed(const tutti_comm *comm);
 
+/* The one answer of a dead communicator to every call: its failure, or that it is finalized. With the lock.
+ */
+int comm_refuse_if_dead(tutti_comm *comm);
+
 /* Waits on `changed` until `until_ns` at most.  With the lock. */
 void comm_wait_changed(tutti_comm *comm, int64_t until_ns);
 
@@ -163,14 +169,6 @@ void ring_close(void *comm);
 
 /* Makes the group: rendezvous, then wiring.  Blocks.  Not on the worker's thread. */
 int join_group(tutti_comm *comm, struct tutti_error *error);
-
-#define LISTENERS_MAX 9
-
-struct listeners {
-    int count;
-    int fd[LISTENERS_MAX];
-    char address[LISTENERS_MAX][128]; /* "unix:@...", "10.0.0.1:4711" */
-};
 
 /* Connects the ring: data and control connections to the next rank, and those that the previous rank
  * makes to us on `listeners` (borrowed).  comm->peers are set.  Calls `done` once, with TUTTI_OK when

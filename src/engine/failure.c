@@ -103,6 +103,16 @@ void comm_fail_from_link(tutti_comm *comm, const struct tutti_error *cause, bool
     comm_fail(comm, cause);
 }
 
+int comm_refuse_if_dead(tutti_comm *comm)
+{
+    if (comm_has_failed(comm))
+        return comm->failure.code;
+    if (comm->phase == COMM_FINALIZED)
+        return error_set(&comm->local_error, TUTTI_ERR_FINALIZED,
+                         "this communicator is finalized: call tutti_init() for a new one");
+    return TUTTI_OK;
+}
+
 void comm_await_abort_sent(tutti_comm *comm)
 {
     if (comm->size < 2)

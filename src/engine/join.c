@@ -5,18 +5,15 @@
  * cannot be reached, a name that does not resolve yet and a connection that closes are tried again; a refusal
  * and bytes that are not tutti's are final. */
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 #include "base/error.h"
 #include "engine/clock.h"
 #include "engine/comm.h"
+#include "engine/serving.h"
 #include "engine/watch.h"
-#include "transport/interface.h"
-#include "transport/socket.h"
 
 #define ATTEMPT_TIMEOUT_MS    3000
 #define UNIX_RETRY_MAX_MS     20
@@ -64,8 +61,7 @@ static void join_finish(struct join *join, const struct tutti_error *result)
     wiring_stop(join->wiring);
     alarm_free(join->retry);
     alarm_free(join->deadline);
-    for (int i = 0; i < join->listeners.count; i++)
-        close(join->listeners.fd[i]);
+    listeners_close(&join->listeners);
     pthread_mutex_lock(&comm->lock);
     join->result = *result;
     join->finished = true;
@@ -111,90 +107,6 @@ static void on_deadline(void *context)
     join_finish(join, &error);
 }
 
-/* ---- Serving (rank 0) -------------------------------------------------------------------------- */
-
-static bool is_loopback(const struct sockaddr *address)
-{
-    if (address->sa_family == AF_INET6)
-        return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)address)->sin6_addr);
-    return (ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr) >> 24) == 127;
-}
-
-static bool names_loopback(const char *name)
-{
-    return strcmp(name, "localhost") == 0 || strncmp(name, "127.", 4) == 0 || strcmp(name, "::1") == 0;
-}
-
-static int serve_on(struct join *join, const int *fds, int count, struct tutti_error *error)
-{
-    tutti_comm *comm = join->comm;
-    comm->ring.service = rendezvous_service_new(join->loop, fds, count, &comm->log, error);
-    return comm->ring.service ? TUTTI_OK : error->code;
-}
-
-/* The addresses that the rendezvous name resolves to, as far as they are ours.  Somebody else's, or a port
- * that is taken: then another process serves. */
-static int serve_tcp(struct join *join, struct tutti_error *error)
-{
-    int fds[CONNECTOR_TARGETS_MAX], count = 0;
-    for (int i = 0; i < join->targets.count; i++) {
-        struct sockaddr_storage address = join->targets.list[i].address;
-        /* A host's own name often resolves to 127.0.1.1 there: others could not reach that. */
-        if (is_loopback((struct sockaddr *)&address) && !names_loopback(join->comm->launch.rendezvous.name)) {
-            if (address.ss_family == AF_INET6)
-                ((struct sockaddr_in6 *)&address)->sin6_addr = in6addr_any;
-            else
-                ((struct sockaddr_in *)&address)->sin_addr.s_addr = htonl(INADDR_ANY);
-        }
-        int fd = socket_listen_tcp(&address, 0, 0, error);
-        if (fd >= 0)
-            fds[count++] = fd;
-        else if (fd != TUTTI_ERR_REFUSED && fd != TUTTI_ERR_UNREACHABLE)
-            log_warning(&join->comm->log, "cannot serve the rendezvous: %s", error->message);
-    }
-    return count > 0 ? serve_on(join, fds, count, error) : TUTTI_OK;
-}
-
-static int serve_unix(struct join *join, const char *name, struct tutti_error *error)
-{
-    int fd = socket_listen_unix(name, error);
-    if (fd == TUTTI_ERR_REFUSED)
-        return TUTTI_OK;
-    return fd < 0 ? fd : serve_on(join, &fd, 1, error);
-}
-
-/* Listens on a free port and tells the others through the file, which appears whole or not at all. */
-static int serve_file(struct join *join, const char *path, struct tutti_error *error)
-{
-    tutti_comm *comm = join->comm;
-    struct sockaddr_storage address;
-    char text[128], temporary[300];
-    if (interface_addresses(comm->settings.values.interface, &address, 1, error) < 1) {
-        struct sockaddr_in loopback = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-        memcpy(&address, &loopback, sizeof loopback);
-    }
-    int port_min = 0, port_max = 0;
-    if (comm->settings.values.port_range)
-        sscanf(comm->settings.values.port_range, "%d-%d", &port_min, &port_max);
-    int fd = socket_listen_tcp(&address, port_min, port_max, error);
-    if (fd < 0)
-        return fd;
-    socket_print((struct sockaddr *)&address, text, sizeof text);
-    snprintf(temporary, sizeof temporary, "%s.%ld", path, (long)getpid());
-    FILE *file = fopen(temporary, "we");
-    bool written = file && fprintf(file, "%s\n", text) > 0;
-    if (file && fclose(file) != 0)
-        written = false;
-    if (!written || rename(temporary, path) < 0) {
-        int error_number = errno;
-        close(fd);
-        unlink(temporary);
-        return error_set_errno(error, error_number,
-                               "rank 0 cannot write its address to the rendezvous file %s", path);
-    }
-    return serve_on(join, &fd, 1, error);
-}
-
 /* ---- Finding the rendezvous -------------------------------------------------------------------- */
 
 static void on_connected(void *context, int fd, int index, const struct tutti_error *why);
@@ -207,23 +119,16 @@ static void join_connect(struct join *join)
 }
 
 /* Serves once, as rank 0; a failure to serve what should be ours is final. */
-static bool serve_failed(struct join *join, int (*serve)(struct join *, struct tutti_error *))
+static bool serving_failed(struct join *join)
 {
     struct tutti_error error = TUTTI_ERROR_INIT;
     if (join->comm->launch.rank != 0 || join->tried_to_serve)
         return false;
     join->tried_to_serve = true;
-    if (serve(join, &error) == TUTTI_OK)
+    if (serve_rendezvous(join->comm, &join->targets, &error) == TUTTI_OK)
         return false;
     join_finish(join, &error);
     return true;
-}
-
-static int serve_named(struct join *join, struct tutti_error *error)
-{
-    const struct endpoint *rendezvous = &join->comm->launch.rendezvous;
-    return rendezvous->kind == ENDPOINT_FILE ? serve_file(join, rendezvous->name, error)
-                                             : serve_unix(join, rendezvous->name, error);
 }
 
 static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *addresses)
@@ -242,7 +147,7 @@ static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *
         for (const struct addrinfo *a = addresses; a; a = a->ai_next)
             if (a->ai_family == AF_INET || a->ai_family == AF_INET6)
                 connector_add_address(&join->targets, a->ai_addr);
-        if (!serve_failed(join, serve_tcp))
+        if (!serving_failed(join))
             join_connect(join);
     }
     uv_freeaddrinfo(addresses);
@@ -287,7 +192,7 @@ static void join_meet(void *context)
     struct join *join = context;
     const struct endpoint *rendezvous = &join->comm->launch.rendezvous;
     join->meeting = *rendezvous;
-    if (rendezvous->kind != ENDPOINT_TCP && serve_failed(join, serve_named))
+    if (rendezvous->kind != ENDPOINT_TCP && serving_failed(join))
         return;
     if (rendezvous->kind == ENDPOINT_FILE && !read_meeting_file(join, rendezvous->name)) {
         join_retry(join);
@@ -300,81 +205,6 @@ static void join_meet(void *context)
     } else {
         join_resolve(join);
     }
-}
-
-/* ---- Where this member listens ----------------------------------------------------------------- */
-
-static void add_listener(struct listeners *listeners, int fd, const char *address)
-{
-    listeners->fd[listeners->count] = fd;
-    snprintf(listeners->address[listeners->count++], sizeof listeners->address[0], "%s", address);
-}
-
-/* The addresses to listen on: as TUTTI_INTERFACE says; else the one from which the rendezvous is reached;
- * else, when that is no address that other hosts could use, every one of this host. */
-static int tcp_candidates(const struct join *join, int rendezvous_fd, struct sockaddr_storage *addresses,
-                          int max, struct tutti_error *error)
-{
-    const struct tutti_config *values = &join->comm->settings.values;
-    if (values->interface)
-        return interface_addresses(values->interface, addresses, max, error);
-    socklen_t length = sizeof addresses[0];
-    memset(addresses, 0, sizeof addresses[0]);
-    bool by_tcp = join->meeting.kind == ENDPOINT_TCP &&
-                  getsockname(rendezvous_fd, (struct sockaddr *)addresses, &length) == 0;
-    if (by_tcp && (!is_loopback((struct sockaddr *)addresses) || names_loopback(join->meeting.name)))
-        return 1;
-    /* Reached by a Unix socket: one host, unless TUTTI_HOST makes several of it. */
-    bool several_hosts = by_tcp || (join->comm->settings.values.host != NULL);
-    if (several_hosts && interface_addresses(NULL, addresses, max, error) > 0)
-        return interface_addresses(NULL, addresses, max, error);
-    struct sockaddr_in loopback = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    memset(addresses, 0, sizeof addresses[0]);
-    memcpy(addresses, &loopback, sizeof loopback);
-    return 1;
-}
-
-static int listen_tcp(struct join *join, int rendezvous_fd, struct tutti_error *error)
-{
-    struct sockaddr_storage addresses[LISTENERS_MAX - 1];
-    int port_min = 0, port_max = 0, listening = 0;
-    if (join->comm->settings.values.port_range)
-        sscanf(join->comm->settings.values.port_range, "%d-%d", &port_min,
-               &port_max); /* checked by settings */
-    int count = tcp_candidates(join, rendezvous_fd, addresses, LISTENERS_MAX - 1, error);
-    for (int i = 0; i < count; i++) {
-        char text[128];
-        if (addresses[i].ss_family == AF_INET6)
-            ((struct sockaddr_in6 *)&addresses[i])->sin6_port = 0;
-        else
-            ((struct sockaddr_in *)&addresses[i])->sin_port = 0;
-        int fd = socket_listen_tcp(&addresses[i], port_min, port_max, error);
-        if (fd < 0)
-            continue;
-        add_listener(&join->listeners, fd, socket_print((struct sockaddr *)&addresses[i], text, sizeof text));
-        listening++;
-    }
-    return listening > 0 ? TUTTI_OK : error->code;
-}
-
-static int join_listen(struct join *join, int rendezvous_fd, struct tutti_error *error)
-{
-    const struct settings *settings = &join->comm->settings;
-    bool uds = strstr(settings->values.transports, "uds") != NULL;
-    bool tcp = strstr(settings->values.transports, "tcp") != NULL;
-    if (uds) {
-        char name[112], address[128];
-        int fd = socket_listen_unix_anywhere(name, sizeof name, error);
-        if (fd < 0)
-            return fd;
-        snprintf(address, sizeof address, "unix:%s", name);
-        add_listener(&join->listeners, fd, address);
-    }
-    /* A job of one host needs no port that others could find. */
-    bool one_host = join->meeting.kind == ENDPOINT_UNIX && !settings->values.host;
-    if (tcp && !(uds && one_host))
-        return listen_tcp(join, rendezvous_fd, error);
-    return TUTTI_OK;
 }
 
 /* ---- Announcing -------------------------------------------------------------------------------- */
@@ -542,7 +372,8 @@ static void on_connected(void *context, int fd, int index, const struct tutti_er
         join_retry(join);
         return;
     }
-    if (join->listeners.count == 0 && join_listen(join, fd, &error) < 0) {
+    if (join->listeners.count == 0 &&
+        listeners_open(&join->listeners, &join->comm->settings, &join->meeting, fd, &error) < 0) {
         close(fd);
         join_finish(join, &error);
         return;

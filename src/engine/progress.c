@@ -185,20 +185,9 @@ static bool prepare_all(tutti_comm *comm, const struct tutti_call *calls, size_t
     return true;
 }
 
-/* A failed group has one answer to every call. */
-static int refuse_if_dead(tutti_comm *comm)
-{
-    if (comm_has_failed(comm))
-        return comm->failure.code;
-    if (comm->phase == COMM_FINALIZED)
-        return error_set(&comm->local_error, TUTTI_ERR_FINALIZED,
-                         "this communicator is finalized: call tutti_init() for a new one");
-    return TUTTI_OK;
-}
-
 static int enqueue(tutti_comm *comm, const struct tutti_call *calls, size_t count, tutti_request **result)
 {
-    int status = refuse_if_dead(comm);
+    int status = comm_refuse_if_dead(comm);
     if (status < 0)
         return status;
     if (!comm->head)

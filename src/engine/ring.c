@@ -256,6 +256,8 @@ void ring_close(void *argument)
         close_handle((uv_handle_t *)&ring->readable);
         close_handle((uv_handle_t *)&ring->writable);
     }
+    if (ring->meeting_path[0] != '\0')
+        unlink(ring->meeting_path);
     if (ring->service) {
         pthread_mutex_lock(&comm->lock);
         ring->handles++;

@@ -135,9 +135,11 @@ static void release_room(struct job *job)
     free(job->by_rank);
     free(job->places);
     free(job->scratch);
+    free(job->next_seats);
     job->by_rank = NULL;
     job->places = NULL;
     job->scratch = NULL;
+    job->next_seats = NULL;
 }
 
 void job_free(struct job *job)
@@ -151,24 +153,14 @@ void job_free(struct job *job)
 static int make_room(struct job *job, int size)
 {
     size_t n = (size_t)size;
-    bool fresh = job->size != size; /* another size: the old ranks mean nothing any more */
-    struct seat *seats = fresh ? calloc(n, sizeof *seats) : job->seats;
     job->by_rank = calloc(n, sizeof(struct member *));
     job->places = calloc(n, sizeof *job->places);
     job->scratch = calloc(n, TOPOLOGY_SCRATCH * sizeof *job->scratch);
-    if (!seats || !job->by_rank || !job->places || !job->scratch) {
-        release_room(job);
-        if (fresh)
-            free(seats);
-        return TUTTI_ERR_MEMORY;
-    }
-    if (fresh) {
-        free(job->seats);
-        job->seats = seats;
-        job->seat_count = 0;
-        job->size = size;
-    }
-    return TUTTI_OK;
+    job->next_seats = calloc(n, sizeof *job->next_seats);
+    if (job->by_rank && job->places && job->scratch && job->next_seats)
+        return TUTTI_OK;
+    release_room(job);
+    return TUTTI_ERR_MEMORY;
 }
 
 int job_open(struct job *job, const struct member *first, struct tutti_error *error)
@@ -178,6 +170,7 @@ int job_open(struct job *job, const struct member *first, struct tutti_error *er
     if (make_room(job, (int)join->size) < 0)
         return error_set(error, TUTTI_ERR_MEMORY, "the rendezvous has no memory for the %u ranks of job '%s'",
                          (unsigned)join->size, job->name);
+    job->size = (int)join->size;
     job->slice_bytes = join->slice_bytes;
     job->checksum = join->checksum;
     describe(first, job->opener);
@@ -308,6 +301,8 @@ void job_remove(struct job *job, struct member *member)
 static int remembered_rank(const struct job *job, const struct member *member)
 {
     struct seat key;
+    if (job->seat_count != job->size)
+        return TUTTI_RANK_ANY;
     memcpy(key.id, member->id, sizeof key.id);
     const struct seat *seat = bsearch(&key, job->seats, (size_t)job->seat_count, sizeof key, compare_seats);
     return seat ? seat->rank : TUTTI_RANK_ANY;
@@ -329,7 +324,7 @@ void job_assign(struct job *job)
     fill_places(job);
     job->host_count = topology_assign(job->places, job->size, job->scratch);
     const struct place *place = job->places;
-    struct seat *seat = job->seats;
+    struct seat *seat = job->next_seats;
     struct member *member;
     for (member = TAILQ_FIRST(&job->members); member; member = TAILQ_NEXT(member, entry)) {
         member->rank = seat->rank = place->rank;
@@ -340,6 +335,9 @@ void job_assign(struct job *job)
         place++;
         seat++;
     }
+    free(job->seats);
+    job->seats = job->next_seats;
+    job->next_seats = NULL;
     qsort(job->seats, (size_t)job->size, sizeof *job->seats, compare_seats);
     job->seat_count = job->size;
 }

@@ -49,11 +49,12 @@ struct job {
     int host_count;             /* likewise */
     struct member_list parked;
     void *by_id;             /* tree of members */
-    struct member **by_rank; /* [size]; this and the next two only while there are members */
+    struct member **by_rank; /* [size]; this and the next three only while there are members */
     struct place *places;
     int *scratch;
-    struct seat *seats; /* [size], sorted by id: the ranks of the latest group */
-    int seat_count;     /* 0 until a group of this size was complete */
+    struct seat *next_seats; /* those of this group once it is complete */
+    struct seat *seats;      /* sorted by id: who had which rank in the latest group */
+    int seat_count;          /* the size of that group; 0: there was none */
     TAILQ_ENTRY(job) entry;
 };
 TAILQ_HEAD(job_list, job);

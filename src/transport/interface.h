@@ -2,6 +2,7 @@
 #ifndef TUTTI_TRANSPORT_INTERFACE_H
 #define TUTTI_TRANSPORT_INTERFACE_H
 
+#include <stdbool.h>
 #include <sys/socket.h>
 #include "tutti/tutti.h"
 
@@ -11,5 +12,8 @@
  * ERR_CONFIG that lists what there is. */
 int interface_addresses(const char *spec, struct sockaddr_storage *addresses, int max,
                         struct tutti_error *error);
+
+bool address_is_loopback(const struct sockaddr *address);
+bool name_is_loopback(const char *name); /* "localhost" or a numeric loopback address */
 
 #endif

@@ -4,9 +4,12 @@ import array
 import ctypes
 import gc
 import mmap
+import sys
 
 import numpy as np
 import pytest
+
+from ranks import signal_peers, wait_for_peers
 
 
 def _buffers(comm):
@@ -73,10 +76,13 @@ def test_a_tensor_with_dlpack_is_used_in_place(group):
 
 def test_a_dlpack_tensor_lives_exactly_as_long_as_it_is_used(alone):
     x = Tensor(np.ones(1000, np.float32))
-    before = __import__("sys").getrefcount(x.array)
+    before = sys.getrefcount(x.array)
+    work = alone.all_reduce(x, async_op=True)
+    work.wait()
     alone.all_reduce(x)
     gc.collect()
-    assert __import__("sys").getrefcount(x.array) == before
+    after = sys.getrefcount(x.array)
+    assert (before, after) == (before, before)
 
 
 def test_a_dlpack_tensor_that_cannot_be_used_says_why(alone):
@@ -105,17 +111,23 @@ def _with_dtype(comm, versioned):
     comm.all_reduce(x)
 
 
-def test_memory_that_is_in_use_cannot_be_resized(alone):
+def _resize(comm, path):
     data = bytearray(8)
-    work = alone.all_reduce(data, async_op=True)
-    held = [work]
-    while not work.done():
+    work = comm.all_reduce(data, async_op=True) if comm.rank == 0 else None
+    if comm.rank == 0:
         with pytest.raises(BufferError):
             data.append(1)
-        break
-    work.wait()
-    data.append(1)
-    assert len(data) == 9 and held
+        signal_peers(path)
+        work.wait()
+        data.append(1)
+    else:
+        wait_for_peers(path)
+        comm.all_reduce(data)
+    return len(data)
+
+
+def test_memory_that_is_in_use_cannot_be_resized(pair, tmp_path):
+    assert pair(_resize, str(tmp_path / "seen")) == [9, 8]
 
 
 def _torch(comm):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ranks import numbers, reduced
@@ -306,8 +306,13 @@ def _run_steps(comm, steps):
             assert a.dtype == b.dtype and a.shape == b.shape
 
 
+# Not shrunk: after a failure the group must be made anew, which takes long; and the sequences are short anyway.
 @settings(
-    max_examples=40, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    deadline=None,
+    print_blob=True,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(steps=st.lists(_steps, min_size=1, max_size=6))
 def test_any_sequence_of_operations_gives_what_numpy_gives(group, steps):

@@ -230,7 +230,7 @@ class Communicator:
             send, recv, b = self._gathered(a, b, name)
             return (lib.TUTTI_ALL_GATHER, send[0], recv[0], send[1], send[2], 0, 0, limit), b
 
-        return self._collective("all_gather", emit, x, out, async_op, scalars_in_place=False)
+        return self._collective("all_gather", emit, x, out, async_op, in_place=False)
 
     def gather(
         self, x: Any, root: int = 0, out: Any = None, async_op: bool = False, timeout: float | None = None
@@ -247,8 +247,8 @@ class Communicator:
             pointer, count, code, _ = view(a, False, name)
             return (lib.TUTTI_GATHER, pointer, _NULL, count, code, 0, root, limit), None
 
-        result = self._collective("gather", emit, x, out if receives else None, async_op, scalars_in_place=False)
-        return result if async_op or receives else None
+        out = out if receives else None
+        return self._collective("gather", emit, x, out, async_op, in_place=False, has_result=receives)
 
     def reduce_scatter(
         self, x: Any, op: str = "sum", out: Any = None, async_op: bool = False, timeout: float | None = None
@@ -288,21 +288,23 @@ class Communicator:
 
     # ---- From arguments to calls -------------------------------------------------------------------------
 
-    def _collective(self, name, emit, x, out, async_op, scalars_in_place=True):
+    def _collective(self, name, emit, x, out, async_op, in_place=True, has_result=True):
         """Emits one call for each array of ``x`` and issues them as one operation.
 
-        emit(array, out, name of the array) returns a tuple for struct tutti_call, and the result.
+        emit(array, out, name of the array) returns a tuple for struct tutti_call, and the result.  in_place: the
+        result takes the place of ``x``, so a scalar comes back as a scalar.  has_result: false where this rank
+        gets None.
         """
         kind = type(x)
         if kind is list or kind is tuple:
-            calls, results = self._emit_list(emit, x, out)
+            calls, result = self._emit_list(emit, x, out)
+            result = result if has_result else None
             if not calls:
-                return self._finished(name, results) if async_op else results
-            return self._issue(name, calls, results, None, async_op)
+                return self._finished(name, result) if async_op else result
+            return self._issue(name, calls, result, None, async_op)
         if kind is not ndarray and is_scalar(x):
-            array = scalar_array(x)
-            call, result = emit(array, out, "x")
-            finish = (lambda: scalar_like(x, result)) if scalars_in_place and out is None else None
+            call, result = emit(scalar_array(x), out, "x")
+            finish = (lambda: scalar_like(x, result)) if in_place and out is None else None
             return self._issue(name, [call], result, finish, async_op)
         call, result = emit(x, out, "x")
         return self._issue(name, [call], result, None, async_op)

@@ -5,35 +5,36 @@
  * them)
  * -> ENDING (SIGTERM, 5 s) -> KILLING.
  * SIGINT, SIGTERM or SIGHUP of ours is passed on once; a second one kills. */
-#ifndef TUTTI_TOOLS_JOB_H
-#define TUTTI_TOOLS_JOB_H
+#ifndef TUTTI_TOOLS_SUPERVISOR_H
+#define TUTTI_TOOLS_SUPERVISOR_H
 
 #include <sched.h>
 #include <stdbool.h>
 #include <uv.h>
 
-#define JOB_WHO_BYTES    280
-#define JOB_PREFIX_BYTES 20
+#define SUPERVISOR_WHO_BYTES    280
+#define SUPERVISOR_PREFIX_BYTES 20
 
-enum job_input {
-    JOB_INPUT_NONE,  /* /dev/null */
-    JOB_INPUT_OURS,  /* our standard input */
-    JOB_INPUT_TETHER /* a pipe that ends when we do: instead of a signal, for what runs on another host */
+enum supervisor_input {
+    SUPERVISOR_INPUT_NONE,  /* /dev/null */
+    SUPERVISOR_INPUT_OURS,  /* our standard input */
+    SUPERVISOR_INPUT_TETHER /* a pipe that ends when we do: instead of a signal, for what runs on another host
+                             */
 };
 
-struct job_process {
-    char who[JOB_WHO_BYTES];       /* "rank 2": in messages */
-    char prefix[JOB_PREFIX_BYTES]; /* of each line of its output */
+struct supervisor_process {
+    char who[SUPERVISOR_WHO_BYTES];       /* "rank 2": in messages */
+    char prefix[SUPERVISOR_PREFIX_BYTES]; /* of each line of its output */
     char *const *arguments;
     char **environment;
-    enum job_input input;
+    enum supervisor_input input;
     bool bound; /* to `cpus` */
     cpu_set_t cpus;
 };
 
-struct job {
+struct supervisor_job {
     const char *command; /* "run": in messages */
-    const struct job_process *processes;
+    const struct supervisor_process *processes;
     int count;
     bool capture;  /* output goes line by line through us; else straight to where ours goes */
     bool tethered; /* the end of our standard input ends the job */
@@ -42,6 +43,6 @@ struct job {
 /* Runs it to its end on `loop`, which may carry other things.  The exit status: 0 when all ended with 0, else
  * that of the first that failed, 128 + N when signal N killed it, EXIT_NOT_RUN when a program could not be
  * executed.  Says on standard error which child failed, and how. */
-int job_run(uv_loop_t *loop, const struct job *job);
+int supervisor_run(uv_loop_t *loop, const struct supervisor_job *job);
 
 #endif

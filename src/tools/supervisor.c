@@ -1,4 +1,4 @@
-#include "tools/job.h"
+#include "tools/supervisor.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -34,7 +34,7 @@ struct member {
 };
 
 struct running {
-    const struct job *job;
+    const struct supervisor_job *job;
     uv_loop_t *loop;
     enum job_state state;
     struct member *members;
@@ -205,23 +205,24 @@ static void on_tether(uv_poll_t *poll, int status, int events)
 
 /* ---- Starting ---------------------------------------------------------------------------------- */
 
-static void close_pair(int pair[2])
+static void close_all(const int fds[3])
 {
-    for (int i = 0; i < 2; i++)
-        if (pair[i] >= 0)
-            close(pair[i]);
+    for (int i = 0; i < 3; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
 }
 
 /* Opens what the child's descriptors 0 to 2 are to be: in `child`, the other ends in `ours`. */
-static bool open_standard(const struct running *running, enum job_input input, int child[3], int ours[3])
+static bool open_standard(const struct running *running, enum supervisor_input input, int child[3],
+                          int ours[3])
 {
     int pair[2];
-    if (input == JOB_INPUT_TETHER) {
+    if (input == SUPERVISOR_INPUT_TETHER) {
         if (pipe2(pair, O_CLOEXEC) < 0)
             return false;
         child[0] = pair[0];
         ours[0] = pair[1];
-    } else if (input == JOB_INPUT_NONE) {
+    } else if (input == SUPERVISOR_INPUT_NONE) {
         child[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
         if (child[0] < 0)
             return false;
@@ -237,7 +238,8 @@ static bool open_standard(const struct running *running, enum job_input input, i
 }
 
 /* 0 or an errno. */
-static int start_member(struct running *running, const struct job_process *process, struct member *member)
+static int start_member(struct running *running, const struct supervisor_process *process,
+                        struct member *member)
 {
     int theirs[3] = {-1, -1, -1}, ours[3] = {-1, -1, -1};
     bool opened = open_standard(running, process->input, theirs, ours);
@@ -246,19 +248,16 @@ static int start_member(struct running *running, const struct job_process *proce
         struct child child = {.arguments = process->arguments,
                               .environment = process->environment,
                               .standard = {theirs[0], theirs[1], theirs[2]},
-                              .own_group = process->input != JOB_INPUT_OURS || !isatty(STDIN_FILENO),
+                              .own_group = process->input != SUPERVISOR_INPUT_OURS || !isatty(STDIN_FILENO),
                               .cpus = process->bound ? &process->cpus : NULL,
                               .descriptors = &running->descriptors};
         pid_t pid = child_start(&child);
         error_number = pid < 0 ? -(int)pid : 0;
         *member = (struct member){.pid = pid, .own_group = child.own_group, .tether = ours[0]};
     }
-    for (int i = 0; i < 3; i++)
-        if (theirs[i] >= 0)
-            close(theirs[i]);
+    close_all(theirs);
     if (error_number != 0) {
-        close_pair(ours);
-        close_pair((int[2]){ours[2], -1});
+        close_all(ours);
         return error_number;
     }
     running->started++;
@@ -274,9 +273,9 @@ static int start_member(struct running *running, const struct job_process *proce
 /* 0, or EXIT_NOT_RUN after a complaint. */
 static int start_all(struct running *running)
 {
-    const struct job *job = running->job;
+    const struct supervisor_job *job = running->job;
     for (int i = 0; i < job->count; i++) {
-        const struct job_process *process = &job->processes[i];
+        const struct supervisor_process *process = &job->processes[i];
         int error_number = start_member(running, process, &running->members[i]);
         if (error_number == 0)
             continue;
@@ -367,7 +366,7 @@ static void unwatch(struct running *running)
         uv_run(running->loop, UV_RUN_ONCE);
 }
 
-int job_run(uv_loop_t *loop, const struct job *job)
+int supervisor_run(uv_loop_t *loop, const struct supervisor_job *job)
 {
     assert(job->count > 0);
     struct running running = {.job = job, .loop = loop, .first_failed = -1, .interrupted_ms = -1};
