@@ -19,7 +19,7 @@ def declarations(compiler: str, header: str) -> str:
     # The types of the system's headers are known to cffi; expanding them would only confuse it.
     text = re.sub(r"^#include .*$", "", text, flags=re.M)
     command = [compiler, "-E", "-P", "-DTUTTI_STATIC", "-x", "c", "-"]
-    text = subprocess.run(command, input=text, stdout=subprocess.PIPE, check=True, universal_newlines=True).stdout
+    text = subprocess.run(command, input=text, stdout=subprocess.PIPE, check=True, text=True).stdout
     return text + "".join(f"\n#define {name} ..." for name in constants)
 
 

@@ -18,8 +18,9 @@ import time
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy: the ranks share the cores, the matrices are small
 
 import numpy as np
-import tutti
 from sklearn.datasets import load_digits
+
+import tutti
 
 LAYERS = (64, 128, 64, 10)
 NOISE = 0.01  # of accuracy, between one process and several: 3 of the 360 test samples

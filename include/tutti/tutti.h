@@ -141,9 +141,9 @@ struct tutti_config {
  * handle that carries the error and must be freed. */
 TUTTI_API int tutti_init(const struct tutti_config *config, tutti_comm **comm);
 
-/* Collective: waits for the operations under way, then for every rank to come here, and says goodbye.  The
- * handle stays valid for tutti_get_error() and tutti_free().  Leaving without it counts as a failure
- * elsewhere. */
+/* Collective: waits for the operations under way, then for every rank to come here, and says goodbye, within
+ * `timeout_ms` (0: call_timeout_ms).  The handle stays valid for tutti_get_error() and tutti_free().
+ * Leaving without it counts as a failure elsewhere. */
 TUTTI_API int tutti_finalize(tutti_comm *comm, int timeout_ms);
 
 /* Local: releases everything and, if the group is alive and not finalized, aborts it.  Pending requests

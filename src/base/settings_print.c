@@ -80,13 +80,12 @@ static void print_markdown(FILE *out)
     fputs(
         "# Configuration\n"
         "\n"
-        "<!-- settings_print() writes this page from src/base/settings_table.c: change that. -->\n"
+        "<!-- `tutti info --settings --markdown` prints this page from src/base/settings_table.c. -->\n"
         "\n"
-        "What is given in `struct tutti_config` (in Python: as a keyword of `tutti.init`) comes first, then "
-        "the\n"
-        "environment variable, then the default. A field that is zero and a variable that is empty count as\n"
-        "not given. In a field, times are milliseconds and sizes are bytes; in a variable, a time without a\n"
-        "unit is milliseconds and K, M and G are powers of 1024.\n"
+        "What is given in `struct tutti_config` (in Python: as a keyword of `tutti.init`) comes first, then\n"
+        "the environment variable, then the default. A field that is zero and a variable that is empty\n"
+        "count as not given. In a field, times are milliseconds and sizes are bytes; in a variable, a time\n"
+        "without a unit is milliseconds, and K, M and G are powers of 1024.\n"
         "\n"
         "| variable | field | value | default | meaning |\n"
         "|---|---|---|---|---|\n",

@@ -58,16 +58,14 @@ const struct setting settings_table[] = {
     {SETTING(checksum, "TUTTI_CHECKSUM", SETTING_FLAG), .default_value = "0", .min = 0, .max = 1,
      .help = "1: payloads carry a CRC-32C. The same on every rank."},
     {SETTING(wait, "TUTTI_WAIT", SETTING_CHOICE), .default_value = "adaptive", .choices = "adaptive|spin",
-     .help = "How a call waits: \"adaptive\" spins, then yields, then sleeps; \"spin\" is for ranks that own "
-             "their "
-             "cores."},
+     .help = "How a call waits: \"adaptive\" spins, then yields, then sleeps; \"spin\" is for ranks "
+             "that own their cores."},
     {SETTING(congestion, "TUTTI_CONGESTION", SETTING_TEXT), .default_value = "cubic", .max = 15,
      .help = "TCP congestion control between ranks of one host; \"default\" leaves the kernel's."},
     {SETTING(socket_buffer_bytes, "TUTTI_SOCKET_BUFFER", SETTING_BUFFER), .default_value = "4M",
      .min = 4 * KIB, .max = 1024 * MIB,
-     .help = "The send and receive buffers (SO_SNDBUF, SO_RCVBUF) of data links; \"default\", or -1 in the "
-             "field, "
-             "leaves the kernel's."},
+     .help = "The send and receive buffers (SO_SNDBUF, SO_RCVBUF) of data links; \"default\", or -1 "
+             "in the field, leaves the kernel's."},
     {SETTING(log, "TUTTI_LOG", SETTING_CHOICE), .default_value = "warning",
      .choices = "error|warning|info|debug",
      .help = "What is written to standard error: this level and those before it."},

@@ -114,6 +114,9 @@ struct tutti_comm {
  * without the lock. */
 void comm_fail(tutti_comm *comm, const struct tutti_error *cause);
 
+/* As comm_fail() for a cause that another rank noticed and told, whose sentence is complete. */
+void comm_fail_as_told(tutti_comm *comm, const struct tutti_error *cause);
+
 /* The holder of the token met an error on a data link: ends the group, but first gives the peer's control
  * connection a chance to tell why.  `on_loop`: on the worker's thread. */
 void comm_fail_from_link(tutti_comm *comm, const struct tutti_error *cause, bool on_loop);

@@ -1,9 +1,9 @@
 /* The failure rule: a group works until its first failure, and then it is dead on every rank.
  *
- * comm_fail() is the only way in.  It keeps the first cause, raises the abort word that spinners read, rings
- * the doorbell that sleepers poll, fails what is queued (unless somebody is moving data at this moment: then
- * the holder of the token does, so that nothing writes to a buffer after its call has returned), and has the
- * loop tell the neighbours, who pass it on. */
+ * comm_fail() and its siblings are the only way in.  The first cause is kept, the abort word that spinners
+ * read is raised, the doorbell that sleepers poll is rung, and what is queued fails (if somebody is moving
+ * data at this moment, the holder of the token fails it, so that nothing writes to a buffer after its call
+ * has returned).  Then the loop tells the neighbours, who pass it on. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,8 +34,9 @@ void comm_fail_pending(tutti_comm *comm)
     pthread_cond_broadcast(&comm->changed);
 }
 
-/* Says where the failure struck here: the operation under way, in fields and in the sentence. */
-static void add_operation(tutti_comm *comm)
+/* Says where the failure struck here: the operation under way, in fields and, where this rank noticed it, in
+ * the sentence. */
+static void add_operation(tutti_comm *comm, bool noticed_here)
 {
     if (!comm->head || comm->head->current >= comm->head->count)
         return;
@@ -44,6 +45,8 @@ static void add_operation(tutti_comm *comm)
     const char *name = operation_name(operation->call.operation);
     snprintf(failure->operation, sizeof failure->operation, "%s", name);
     failure->sequence = operation->sequence;
+    if (!noticed_here)
+        return;
     char sentence[sizeof failure->message];
     memcpy(sentence, failure->message, sizeof sentence);
     snprintf(failure->message, sizeof failure->message, "%s (operation %llu on rank %d): %.900s", name,
@@ -62,7 +65,7 @@ static void add_host(tutti_comm *comm)
             snprintf(failure->host, sizeof failure->host, "%s", comm->peers[i].host_name);
 }
 
-void comm_fail(tutti_comm *comm, const struct tutti_error *cause)
+static void fail(tutti_comm *comm, const struct tutti_error *cause, bool noticed_here)
 {
     pthread_mutex_lock(&comm->lock);
     bool first = !comm_has_failed(comm) && comm->phase == COMM_ACTIVE;
@@ -70,7 +73,7 @@ void comm_fail(tutti_comm *comm, const struct tutti_error *cause)
         comm->failure = *cause;
         comm->failure.struct_size = sizeof comm->failure;
         add_host(comm);
-        add_operation(comm);
+        add_operation(comm, noticed_here);
         atomic_store_explicit(&comm->failed, 1, memory_order_release);
         if (comm->doorbell >= 0)
             eventfd_write(comm->doorbell, 1);
@@ -84,6 +87,16 @@ void comm_fail(tutti_comm *comm, const struct tutti_error *cause)
         if (comm->worker)
             worker_post(comm->worker, &comm->abort_task);
     }
+}
+
+void comm_fail(tutti_comm *comm, const struct tutti_error *cause)
+{
+    fail(comm, cause, true);
+}
+
+void comm_fail_as_told(tutti_comm *comm, const struct tutti_error *cause)
+{
+    fail(comm, cause, false);
 }
 
 void comm_fail_from_link(tutti_comm *comm, const struct tutti_error *cause, bool on_loop)

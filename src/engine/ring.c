@@ -54,7 +54,7 @@ static void on_control(tutti_comm *comm, int side, const struct frame *frame, co
     }
     if (message->body_case == WIRE__CONTROL__BODY_ABORT) {
         control_to_error(message->abort, &error);
-        comm_fail(comm, &error);
+        comm_fail_as_told(comm, &error);
     } else if (message->body_case == WIRE__CONTROL__BODY_GOODBYE) {
         pthread_mutex_lock(&comm->lock);
         comm->ring.goodbye_heard[side] = true;

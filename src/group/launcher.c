@@ -160,7 +160,7 @@ static int meet_at(struct resolver *r, const char *variable_name, const char *ho
 
 static int meet_torchrun(struct resolver *r)
 {
-    uint32_t port;
+    uint32_t port = 0;
     int status = require_number(r, "MASTER_PORT", 1, UINT16_MAX, &port);
     if (status < 0 || r->launch->one_host)
         return status < 0 ? status : meet_on_this_host(r);
@@ -282,7 +282,7 @@ static bool first_node(const char *list, char *node, size_t node_size)
 
 static int meet_slurm(struct resolver *r)
 {
-    uint32_t job, step;
+    uint32_t job = 0, step = 0;
     char node[256];
     int status = require_number(r, "SLURM_JOB_ID", 0, UINT32_MAX, &job);
     if (status == TUTTI_OK)
@@ -398,7 +398,7 @@ static int read_pair(struct resolver *r, const char *rank_name, const char *size
 {
     struct launch *launch = r->launch;
     const char *rank_text = variable(r, rank_name), *size_text = variable(r, size_name);
-    uint32_t rank = 0, size;
+    uint32_t rank = 0, size = 0;
     *found = rank_text || size_text;
     if (!*found)
         return TUTTI_OK;
@@ -412,7 +412,7 @@ static int read_pair(struct resolver *r, const char *rank_name, const char *size
         return bad_number(r, size_name, size_text, 1, RENDEZVOUS_SIZE_MAX);
     launch->size = (int)size;
     launch->rank = TUTTI_RANK_ANY;
-    if (any && strcmp(rank_text, "any") == 0)
+    if (any && (strcmp(rank_text, "any") == 0 || strcmp(rank_text, "-1") == 0))
         return TUTTI_OK;
     if (!parse_number(rank_text, size - 1, &rank))
         return error_set(r->error, TUTTI_ERR_CONFIG,

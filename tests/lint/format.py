@@ -1,5 +1,7 @@
 """Every C file is as clang-format leaves it."""
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,15 +16,13 @@ def main():
         # Other versions lay out some lines differently, so their verdict would mean nothing.
         print(f"SKIPPED: clang-format 14 is not installed (found: {version})")
         sys.exit(77)
-    findings, sources = [], tree.files(".c", ".h")
-    for path in sources:
-        text = path.read_bytes()
-        wanted = subprocess.run([command, "--style=file", f"--assume-filename={path}"], input=text,
-                                capture_output=True, check=True).stdout
-        if wanted != text:
-            lines = zip(text.splitlines(), wanted.splitlines())
-            line = next((i for i, (have, want) in enumerate(lines, 1) if have != want), "end")
-            findings.append(f"{tree.name(path)}:{line}: run clang-format-14 -i {tree.name(path)}")
+    sources = tree.files(".c", ".h")
+    result = subprocess.run([command, "--style=file", "--dry-run", "--Werror", *sources],
+                            text=True, capture_output=True)
+    wrong = dict.fromkeys(re.findall(r"^(.*?):\d+:\d+: error:", result.stderr, re.M))
+    findings = [f"run clang-format-14 -i {os.path.relpath(path, tree.ROOT)}" for path in wrong]
+    if result.returncode != 0 and not findings:
+        sys.exit(result.stderr)
     tree.report(findings, len(sources))
 
 

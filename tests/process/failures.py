@@ -163,7 +163,7 @@ class Joining(FailureTest):
         job = self.job(2, TUTTI_MISSING_AFTER="100ms", TUTTI_TRANSPORTS="tcp")
         first = job.rank(0, TUTTI_PORT_RANGE=f"{port}-{port}", TUTTI_INTERFACE="lo")
         first.expect("missing")
-        self.assertEqual(len(tcp_listeners(first.pid)), 1, tcp_listeners(first.pid))
+        self.assertTrue(tcp_listeners(first.pid))
         throw_garbage(("127.0.0.1", port), keep)
         self.assert_done(job.rank(1, TUTTI_INTERFACE="lo"), first)
 

@@ -55,10 +55,11 @@ class Process:
             reader.start()
 
     def _read(self, name, stream):
-        for text in stream:
-            with self.changed:
-                self.lines.append(Line(name, text.rstrip("\n")))
-                self.changed.notify_all()
+        with stream:
+            for text in stream:
+                with self.changed:
+                    self.lines.append(Line(name, text.rstrip("\n")))
+                    self.changed.notify_all()
         with self.changed:
             self.changed.notify_all()
 

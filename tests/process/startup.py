@@ -13,8 +13,8 @@ RANKS = 16
 
 
 def joined_after_ms(processes):
-    started = max(int(fields(p.expect("started "))["us"]) for p in processes)
-    joined = max(int(fields(p.expect("joined ", 60))["us"]) for p in processes)
+    started = max(int(fields(p.expect("^started "))["us"]) for p in processes)
+    joined = max(int(fields(p.expect("^joined ", 60))["us"]) for p in processes)
     return (joined - started) / 1000
 
 

@@ -11,7 +11,7 @@
 
 #define SIZE       4
 #define COUNT      1000
-#define ROUNDS     100
+#define ROUNDS     300
 #define LIVES      10 /* groups that are made and ended by an abort */
 #define MAILS_MAX  8
 #define ABORTER    2

@@ -4,6 +4,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -74,7 +75,9 @@ class Group:
         while waiting:
             ready = multiprocessing.connection.wait(list(waiting), max(deadline - time.monotonic(), 0))
             if not ready:
-                pytest.fail(f"{what}: ranks {sorted(waiting.values())} did not return within {LIMIT} s\n" + "".join(failures))
+                pytest.fail(
+                    f"{what}: ranks {sorted(waiting.values())} did not return within {LIMIT} s\n" + "".join(failures)
+                )
             for pipe in ready:
                 rank = waiting.pop(pipe)
                 try:
@@ -142,6 +145,15 @@ def alone(monkeypatch):
         yield comm
 
 
+@pytest.fixture
+def tutti_command():
+    """The `tutti` command that came with the package, or else the one on the PATH."""
+    found = shutil.which("tutti", path=os.path.dirname(sys.executable)) or shutil.which("tutti")
+    if found is None:
+        pytest.skip("there is neither a tutti command beside this Python nor on the PATH")
+    return found
+
+
 class Finished:
     def __init__(self, code, out, err):
         self.code, self.out, self.err = code, out, err
@@ -164,7 +176,9 @@ def run_ranks(tmp_path):
         try:
             for rank in range(size):
                 env = dict(os.environ, PYTHONFAULTHANDLER="1", **environment)
-                env["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [env.get("PYTHONPATH")])])
+                env["PYTHONPATH"] = os.pathsep.join(
+                    [str(Path(__file__).parent), *filter(None, [env.get("PYTHONPATH")])]
+                )
                 env.update(TUTTI_RANK=str(rank), TUTTI_SIZE=str(size), TUTTI_RENDEZVOUS=name)
                 processes.append(
                     subprocess.Popen(

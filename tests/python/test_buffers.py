@@ -8,7 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-
 from ranks import signal_peers, wait_for_peers
 
 

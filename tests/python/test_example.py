@@ -39,11 +39,25 @@ def test_parameters_that_differ_are_noticed(run_ranks, tmp_path):
         assert rank.code == 1 and "the parameters of ranks [1] differ from those of rank 0" in rank.err, rank
 
 
-def test_training_runs_alone_and_under_tutti_run():
+def test_training_runs_alone_and_under_tutti_run(tutti_command):
     alone = [sys.executable, str(EXAMPLE), "--epochs", "5"]
-    command = shutil.which("tutti", path=str(Path(sys.executable).parent)) or shutil.which("tutti")
-    if command is None:
-        pytest.skip("there is no tutti command beside this Python: `tutti run` is not tested")
-    for line in (alone, [command, "run", "-n", "2", "--no-prefix", "--", *alone]):
-        finished = subprocess.run(line, stdout=subprocess.PIPE, universal_newlines=True, timeout=60)
+    for line in (alone, [tutti_command, "run", "-n", "2", "--no-prefix", "--", *alone]):
+        finished = subprocess.run(line, stdout=subprocess.PIPE, text=True, timeout=60)
         assert finished.returncode == 0 and _accuracy(finished.stdout) > 0.9
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "3", sys.executable],
+        ["torchrun", "--nproc-per-node", "3"],
+    ],
+    ids=["mpirun", "torchrun"],
+)
+def test_training_runs_under_the_launchers_of_others(launcher):
+    command = shutil.which(launcher[0], path=str(Path(sys.executable).parent)) or shutil.which(launcher[0])
+    if command is None:
+        pytest.skip(f"{launcher[0]} is not installed: starting under it is not tested")
+    line = [command, *launcher[1:], str(EXAMPLE), "--epochs", "5", "--check-single"]
+    finished = subprocess.run(line, stdout=subprocess.PIPE, text=True, timeout=100)
+    assert finished.returncode == 0 and "3 ranks" in finished.stdout and _accuracy(finished.stdout) > 0.9

@@ -32,11 +32,12 @@ def _fails(comm, failing):
 
 
 def test_spawn_raises_the_first_error_with_its_rank():
+    before = set(multiprocessing.active_children())
     with pytest.raises(tutti.SpawnError, match="rank 2: LookupError: no such sample") as caught:
         tutti.spawn(_fails, 3, 2, timeout=60)
     assert caught.value.rank == 2 and "in _fails" in caught.value.traceback
     assert isinstance(caught.value.__cause__, LookupError)
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) <= before
 
 
 def _exits(comm):
@@ -58,9 +59,10 @@ def _never_returns(comm):
 
 
 def test_spawn_ends_the_processes_when_time_is_up():
+    before = set(multiprocessing.active_children())
     with pytest.raises(TimeoutError, match=r"after 5 s, ranks .*1 of 2 had not returned"):
         tutti.spawn(_never_returns, 2, timeout=5)
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) <= before
 
 
 def _unpicklable(comm):

@@ -9,9 +9,9 @@ import weakref
 
 import numpy as np
 import pytest
+from ranks import signal_peers, wait_for_peers
 
 import tutti
-from ranks import signal_peers, wait_for_peers
 
 
 def _results_by_wait(comm):
@@ -193,10 +193,11 @@ def test_blocking_calls_complete_after_the_works_issued_before_them(group):
     group(_mixed)
 
 
-def _awaits_a_failure(comm):
+def _awaits_a_failure(comm, path):
     async def main():
         work = comm.all_reduce(np.ones(3), async_op=True)
         later = comm.barrier(async_op=True)
+        signal_peers(path)
         with pytest.raises(tutti.AbortedError, match="enough"):
             await work
         with pytest.raises(tutti.AbortedError, match="enough"):
@@ -204,16 +205,18 @@ def _awaits_a_failure(comm):
         return repr(work)
 
     if comm.rank == 1:
+        wait_for_peers(path)
         comm.abort("enough")
         return "work failed"
     return asyncio.run(main())
 
 
-def test_awaiting_a_work_of_a_dead_group_raises_its_error():
-    assert all("failed" in text for text in tutti.spawn(_awaits_a_failure, 2, timeout=60))
+def test_awaiting_a_work_of_a_dead_group_raises_its_error(tmp_path):
+    path = str(tmp_path / "started")
+    assert all("failed" in text for text in tutti.spawn(_awaits_a_failure, 2, path, timeout=60))
 
 
-def _leaves_while_pending(comm, path):
+def _leaves_while_pending(comm):
     with comm:
         works = [comm.all_reduce(np.ones(10_000), async_op=True) for _ in range(5)]
     assert all(work.done() and work.wait()[0] == comm.size for work in works)
@@ -222,17 +225,24 @@ def _leaves_while_pending(comm, path):
 
 
 def test_leaving_the_block_waits_for_all_works():
-    tutti.spawn(_leaves_while_pending, 2, "", timeout=60)
+    tutti.spawn(_leaves_while_pending, 2, timeout=60)
 
 
-def _freed_while_pending(comm):
-    if comm.rank == 0:
-        work = comm.all_reduce(1, async_op=True)
-        comm.abort("leaving early")
-        comm._close()
-        with pytest.raises(tutti.Error):
-            work.wait()
+def _closed_while_pending(comm, path):
+    if comm.rank == 1:
+        wait_for_peers(path)
+        with pytest.raises(tutti.AbortedError, match="rank 0: LookupError: stop"):
+            comm.all_reduce(1)
+        return
+    with pytest.raises(LookupError):
+        with comm:
+            work = comm.all_reduce(1, async_op=True)
+            raise LookupError("stop")
+    signal_peers(path)
+    with pytest.raises(tutti.Error):
+        work.wait()
+    assert work.done()
 
 
-def test_a_work_of_a_closed_communicator_raises():
-    tutti.spawn(_freed_while_pending, 2, timeout=60)
+def test_a_work_of_a_communicator_that_was_closed_raises(tmp_path):
+    tutti.spawn(_closed_while_pending, 2, str(tmp_path / "closed"), timeout=60)

@@ -275,7 +275,7 @@ static void join_anew(struct world *w)
     uint32_t timeout_ms = 1 + (uint32_t)pick(w, 3000);
     c->job = pick(w, JOBS);
     c->person = pick(w, PERSONS);
-    c->size = pick(w, 8) ? 1 + (c->job + 1) * 2 - 2 : 1 + pick(w, GROUP_MAX);
+    c->size = pick(w, 8) ? 2 + c->job * 3 / 2 : 1 + pick(w, GROUP_MAX);
     c->wanted = pick(w, 3) ? ANY : pick(w, 20) ? c->person % c->size : c->size;
     c->deadline_ms = w->now_ms + timeout_ms;
     c->phase = WAITING;
@@ -311,8 +311,10 @@ static void step(struct world *w)
     } else if (what < 75) {
         /* Those that were welcomed hang up sooner or later. */
         for (int i = 1; i < w->used; i++) {
-            if (w->connection[i].phase == WELCOMED && pick(w, 3))
+            if (w->connection[i].phase == WELCOMED && pick(w, 3)) {
                 hang_up(w, i);
+                check(w);
+            }
         }
     } else if (what < 80) {
         if (phase == WAITING || phase == WELCOMED)

@@ -152,6 +152,8 @@ static void the_variables_of_tutti_say_it_all(void **state)
                   "TUTTI_RENDEZVOUS=host:4711", "RANK=7", "WORLD_SIZE=8");
     assert_launch("TUTTI_*: -1 of 4, unix:@x, job run-7, one host", NULL, "TUTTI_RANK=any", "TUTTI_SIZE=4",
                   "TUTTI_RENDEZVOUS=unix:@x", "TUTTI_JOB=run-7");
+    assert_launch("TUTTI_*: -1 of 4, host:1, job default", NULL, "TUTTI_RANK=-1", "TUTTI_SIZE=4",
+                  "TUTTI_RENDEZVOUS=host:1");
     assert_launch("TUTTI_*: 0 of 2, file:/shared/x, job default", NULL, "TUTTI_RANK=0", "TUTTI_SIZE=2",
                   "TUTTI_RENDEZVOUS=file:/shared/x");
 }
@@ -183,7 +185,7 @@ static void numbers_are_read_strictly(void **state)
     for (size_t i = 0; i < sizeof bad_sizes / sizeof *bad_sizes; i++)
         assert_error_names(WORDS("TUTTI_SIZE is '", "1 to 4096"), NULL,
                            ENVIRONMENT("TUTTI_RANK=0", bad_sizes[i], "TUTTI_RENDEZVOUS=host:1"));
-    static const char *const bad_ranks[] = {"TUTTI_RANK=4", "TUTTI_RANK=-1", "TUTTI_RANK=Any",
+    static const char *const bad_ranks[] = {"TUTTI_RANK=4", "TUTTI_RANK=-2", "TUTTI_RANK=Any",
                                             "TUTTI_RANK=18446744073709551616"};
     for (size_t i = 0; i < sizeof bad_ranks / sizeof *bad_ranks; i++)
         assert_error_names(WORDS("TUTTI_RANK is '", "0 to 3", "'any'"), NULL,

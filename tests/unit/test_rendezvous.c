@@ -245,6 +245,16 @@ static void missing_members_without_ranks_are_counted(void **state)
     assert_heard(t, "1 waiting: 1 of 3 ranks have joined job 'job'; missing: 2 members\n");
 }
 
+static void a_member_that_comes_again_with_a_wish_lets_the_missing_be_named(void **state)
+{
+    struct trace *t = *state;
+    join(t, 1, "a", ANY, 3, "h");
+    join(t, 2, "a", 1, 3, "h");
+    heard(t);
+    wait_until(t, WARN_MS);
+    assert_heard(t, "2 waiting: 1 of 3 ranks have joined job 'job'; missing: ranks 0, 2\n");
+}
+
 static void a_deadline_ends_the_attempt_for_all_and_names_the_missing_and_the_present(void **state)
 {
     struct trace *t = *state;
@@ -346,6 +356,7 @@ int main(void)
         TRACE(parked_members_that_contradict_each_other_are_told_when_their_turn_comes),
         TRACE(missing_ranks_are_named_to_each_member_once),
         TRACE(missing_members_without_ranks_are_counted),
+        TRACE(a_member_that_comes_again_with_a_wish_lets_the_missing_be_named),
         TRACE(a_deadline_ends_the_attempt_for_all_and_names_the_missing_and_the_present),
         TRACE(a_join_without_times_gets_the_defaults),
         TRACE(who_hangs_up_while_the_job_fills_is_forgotten),

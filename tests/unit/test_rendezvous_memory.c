@@ -115,11 +115,12 @@ static void say_join(struct world *world, uint64_t connection, uint8_t who, uint
 /* Joins; one that is refused for lack of memory was closed, left nothing behind, and comes again. */
 static int join_stubbornly(struct world *world, uint64_t connection, uint8_t who, uint32_t size)
 {
-    int refusals = world->refused[connection];
+    int refusals = world->refused[connection], active = rendezvous_active_jobs(world->rendezvous);
     say_join(world, connection, who, size);
     if (world->refused[connection] == refusals)
         return 0;
     assert_int_equal(world->closed[connection], world->refused[connection]);
+    assert_int_equal(rendezvous_active_jobs(world->rendezvous), active);
     say_join(world, connection, who, size);
     assert_int_equal(world->refused[connection], refusals + 1);
     return 1;

@@ -1,10 +1,12 @@
 """Collective communication for distributed machine learning on CPUs.
 
+A step on every rank, started by ``tutti run -n 4 python train.py``::
+
     import numpy as np, tutti
 
-    with tutti.init() as comm:                       # tutti run -n 4 python train.py
+    with tutti.init() as comm:
         gradients = [np.ones((64, 10), np.float32)]
-        comm.all_reduce(gradients, op="avg")         # in place, on every rank
+        comm.all_reduce(gradients, op="avg")  # in place
 """
 
 from ._c import ffi as _ffi

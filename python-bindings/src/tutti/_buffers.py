@@ -7,13 +7,13 @@ that has the buffer protocol, also keeps it from being resized, for as long as i
 from __future__ import annotations
 
 import ctypes
-from typing import Any, Tuple
+from typing import Any
 
 import numpy as np
 
 from ._c import ffi, lib
 
-View = Tuple[Any, int, int, Tuple[int, ...]]
+View = tuple[Any, int, int, tuple[int, ...]]
 
 TYPES = {
     np.dtype(np.float32): lib.TUTTI_FLOAT32,
@@ -97,7 +97,7 @@ def scalar_like(x: Any, result: np.ndarray) -> Any:
     return result[()] if isinstance(x, np.generic) else result.item()
 
 
-def empty_like(x: Any, seen: View, shape: Tuple[int, ...]) -> Any:
+def empty_like(x: Any, seen: View, shape: tuple[int, ...]) -> Any:
     """A new result of ``shape`` for an argument ``x``: a tensor of its own kind where it can make one (torch),
     else a NumPy array."""
     if hasattr(x, "new_empty"):
@@ -114,7 +114,7 @@ def empty_like(x: Any, seen: View, shape: Tuple[int, ...]) -> Any:
     return np.empty(shape, ml_dtypes.bfloat16)
 
 
-def require_same(expected: View, shape: Tuple[int, ...], actual: View) -> None:
+def require_same(expected: View, shape: tuple[int, ...], actual: View) -> None:
     """``out`` must have the type of the argument, and ``shape``."""
     if actual[2] != expected[2]:
         raise TypeError(
@@ -171,7 +171,9 @@ def _view_memory(memory: memoryview, writable: bool, name: str) -> View:
         fix = f"bytearray({name})" if kind == "bytes" else "a writable copy"
         raise ValueError(f"{name} ({kind}) is read-only, and the result is written into it: pass {fix}, or out=")
     if not memory.c_contiguous:
-        raise ValueError(f"{name} ({kind}) is not contiguous in C order: pass a contiguous copy, memoryview(bytearray(...))")
+        raise ValueError(
+            f"{name} ({kind}) is not contiguous in C order: pass a contiguous copy, memoryview(bytearray(...))"
+        )
     try:
         array = np.asarray(memory)
     except (ValueError, TypeError, NotImplementedError):
@@ -241,7 +243,7 @@ def _view_dlpack(x: Any, writable: bool, name: str) -> View:
     return ffi.gc(address, lambda _, lender=capsule: None), count, code, shape
 
 
-def _dlpack_tensor(capsule: Any) -> Tuple[Any, bool]:
+def _dlpack_tensor(capsule: Any) -> tuple[Any, bool]:
     if _capsule_is_valid(capsule, b"dltensor_versioned"):
         address = _capsule_pointer(capsule, b"dltensor_versioned")
         versioned = ffi.cast("struct dlpack_versioned *", address)
@@ -250,7 +252,7 @@ def _dlpack_tensor(capsule: Any) -> Tuple[Any, bool]:
     return ffi.cast("struct dlpack_tensor *", address), False
 
 
-def _contiguous(shape: Tuple[int, ...], strides: Any) -> bool:
+def _contiguous(shape: tuple[int, ...], strides: Any) -> bool:
     step = 1
     for length, stride in zip(reversed(shape), reversed(strides)):
         if length > 1 and stride != step:

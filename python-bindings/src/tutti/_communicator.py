@@ -9,7 +9,8 @@ import threading
 import time
 import warnings
 import weakref
-from typing import Any, Callable, Dict, List, Literal, Sequence, Tuple, TypeVar, overload
+from collections.abc import Sequence
+from typing import Any, Callable, Literal, TypeVar, overload
 
 from numpy import ndarray
 
@@ -21,9 +22,7 @@ from ._work import SLICE_MS, LoopWatch, Work, milliseconds
 
 T = TypeVar("T")
 
-#: Seconds that leaving a group waits for the slowest rank, as long as the default deadline of a call.
-FINALIZE_TIMEOUT = 600.0
-#: Seconds that an interrupted operation gets to let go of its buffers after the group was aborted.
+#: Seconds that an interrupted call gets to come back from C after the group was aborted.
 _ABORT_TIMEOUT = 5.0
 
 _CALLS = ffi.typeof("struct tutti_call[]")
@@ -34,7 +33,7 @@ _ALL_REDUCE = lib.TUTTI_ALL_REDUCE
 _run = lib.pending_run
 _new = ffi.new
 
-_communicators: "weakref.WeakSet[Communicator]" = weakref.WeakSet()
+_communicators: weakref.WeakSet[Communicator] = weakref.WeakSet()
 
 
 class Communicator:
@@ -75,12 +74,13 @@ class Communicator:
         self._handle = handle
         self._rank = lib.tutti_rank(handle)
         self._size = lib.tutti_size(handle)
-        self._works: Dict[Work, None] = {}  # not known to be done, in the order of issue
-        self._abandoned: List[Any] = []  # operations, with their buffers, that did not end in time after an abort
-        self._spare: List[Any] = []  # struct pending, to be used again
+        self._works: dict[Work, None] = {}  # not known to be done, in the order of issue
+        self._abandoned: list[Any] = []  # operations, with their buffers, that did not end in time after an abort
+        self._spare: list[Any] = []  # struct pending, to be used again
         self._watcher = LoopWatch()
         self._lock = threading.RLock()  # held by blocking calls, so that the handle is not freed under them
         self._handle_lock = threading.RLock()  # held briefly by calls that any thread may make at any time
+        self._finalizing = threading.Lock()  # held while a thread, perhaps a helper, is inside tutti_finalize()
         self._left = False  # finalized or aborted by this process
         self._reported = False  # the end of the group has been raised to the caller
         self._gone = "the communicator is closed: call tutti.init() for a new group"
@@ -108,26 +108,32 @@ class Communicator:
     def finalize(self, timeout: float | None = None) -> None:
         """Waits for the operations under way and for every rank to come here, and says goodbye.
 
-        timeout: seconds, default 600; when they have passed the group ends with an error.  Leaving the ``with``
-        block does this.  Ctrl-C aborts the group.
+        timeout: seconds, default ``call_timeout_ms``; when they have passed the group ends with an error.  Leaving the
+        ``with`` block does this.  Ctrl-C aborts the group.
         """
         handle = self._require()
-        limit = milliseconds(FINALIZE_TIMEOUT if timeout is None else timeout)
-        status = run_interruptibly(
-            lambda: lib.tutti_finalize(handle, limit), lambda: self.abort(f"rank {self._rank}: interrupted in finalize")
-        )
+        limit = 0 if timeout is None else milliseconds(timeout)
+
+        def leave() -> int:
+            try:
+                return lib.tutti_finalize(handle, limit)
+            finally:
+                self._finalizing.release()
+
+        self._finalizing.acquire()
+        status = run_interruptibly(leave, lambda: self.abort(f"rank {self._rank}: interrupted in finalize"))
         self._poll_works()
         if status < 0:
             raise self._raised(status)
         self._left = True
 
-    def links(self) -> List[Dict[str, Any]]:
+    def links(self) -> list[dict[str, Any]]:
         """The links to the next and from the previous rank of the ring; empty in a group of one.
 
         Each is a dict of ``peer`` (its rank), ``host``, ``transport`` ("uds" or "tcp"), ``sent_bytes`` and
         ``received_bytes``; these are exact only while no operation is under way.
         """
-        found = []
+        found: list[dict[str, Any]] = []
         info = _new("struct tutti_link_info *")
         info.struct_size = ffi.sizeof("struct tutti_link_info")
         with self._handle_lock:
@@ -181,7 +187,7 @@ class Communicator:
         reduction = _reduction(op)
         limit = 0 if timeout is None else milliseconds(timeout)
 
-        def emit(a: Any, b: Any, name: str) -> Tuple[Any, Any]:
+        def emit(a: Any, b: Any, name: str) -> tuple[Any, Any]:
             if b is None or b is a:
                 pointer, count, code, _ = view(a, True, name)
                 return (_ALL_REDUCE, pointer, pointer, count, code, reduction, 0, limit), a
@@ -193,14 +199,10 @@ class Communicator:
         return self._collective("all_reduce", emit, x, out, async_op)
 
     @overload
-    def broadcast(
-        self, x: T, root: int = ..., async_op: Literal[False] = ..., timeout: float | None = ...
-    ) -> T: ...
+    def broadcast(self, x: T, root: int = ..., async_op: Literal[False] = ..., timeout: float | None = ...) -> T: ...
 
     @overload
-    def broadcast(
-        self, x: T, root: int = ..., *, async_op: Literal[True], timeout: float | None = ...
-    ) -> Work[T]: ...
+    def broadcast(self, x: T, root: int = ..., *, async_op: Literal[True], timeout: float | None = ...) -> Work[T]: ...
 
     def broadcast(self, x, root=0, async_op=False, timeout=None):
         """Copies the ``x`` of rank ``root`` into the ``x`` of the others, and returns it.
@@ -211,7 +213,7 @@ class Communicator:
         root = operator.index(root)
         limit = 0 if timeout is None else milliseconds(timeout)
 
-        def emit(a: Any, b: Any, name: str) -> Tuple[Any, Any]:
+        def emit(a: Any, b: Any, name: str) -> tuple[Any, Any]:
             pointer, count, code, _ = view(a, self._rank != root, name)
             return (lib.TUTTI_BROADCAST, pointer, pointer, count, code, 0, root, limit), a
 
@@ -226,7 +228,7 @@ class Communicator:
         """
         limit = 0 if timeout is None else milliseconds(timeout)
 
-        def emit(a: Any, b: Any, name: str) -> Tuple[Any, Any]:
+        def emit(a: Any, b: Any, name: str) -> tuple[Any, Any]:
             send, recv, b = self._gathered(a, b, name)
             return (lib.TUTTI_ALL_GATHER, send[0], recv[0], send[1], send[2], 0, 0, limit), b
 
@@ -240,7 +242,7 @@ class Communicator:
         limit = 0 if timeout is None else milliseconds(timeout)
         receives = self._rank == root
 
-        def emit(a: Any, b: Any, name: str) -> Tuple[Any, Any]:
+        def emit(a: Any, b: Any, name: str) -> tuple[Any, Any]:
             if receives:
                 send, recv, b = self._gathered(a, b, name)
                 return (lib.TUTTI_GATHER, send[0], recv[0], send[1], send[2], 0, root, limit), b
@@ -262,7 +264,7 @@ class Communicator:
         reduction = _reduction(op)
         limit = 0 if timeout is None else milliseconds(timeout)
 
-        def emit(a: Any, b: Any, name: str) -> Tuple[Any, Any]:
+        def emit(a: Any, b: Any, name: str) -> tuple[Any, Any]:
             send = view(a, False, name)
             shape = self._part(send[3], name)
             b = empty_like(a, send, shape) if b is None else b
@@ -309,7 +311,7 @@ class Communicator:
         call, result = emit(x, out, "x")
         return self._issue(name, [call], result, None, async_op)
 
-    def _emit_list(self, emit: Callable[..., Any], x: Sequence[Any], out: Any) -> Tuple[List[Any], Any]:
+    def _emit_list(self, emit: Callable[..., Any], x: Sequence[Any], out: Any) -> tuple[list[Any], Any]:
         if out is None:
             outs: Sequence[Any] = [None] * len(x)
         elif isinstance(out, (list, tuple)) and len(out) == len(x):
@@ -323,7 +325,7 @@ class Communicator:
         in_place = all(result is a for result, a in zip(results, x))
         return [call for call, _ in emitted], x if in_place else results
 
-    def _gathered(self, a: Any, b: Any, name: str) -> Tuple[Any, Any, Any]:
+    def _gathered(self, a: Any, b: Any, name: str) -> tuple[Any, Any, Any]:
         send = view(a, False, name)
         shape = (self._size, *send[3])
         b = empty_like(a, send, shape) if b is None else b
@@ -331,7 +333,7 @@ class Communicator:
         require_same(send, shape, recv)
         return send, recv, b
 
-    def _part(self, shape: Tuple[int, ...], name: str) -> Tuple[int, ...]:
+    def _part(self, shape: tuple[int, ...], name: str) -> tuple[int, ...]:
         if not shape or shape[0] % self._size != 0:
             raise ValueError(
                 f"{name} has shape {shape}, whose first axis cannot be cut into {self._size} equal parts: pad it to a "
@@ -365,7 +367,7 @@ class Communicator:
         spare.append(pending)
         return result if finish is None else finish()
 
-    def _start(self, name: str, calls: List[Any], finish: Callable[[], Any]) -> Work[Any]:
+    def _start(self, name: str, calls: list[Any], finish: Callable[[], Any]) -> Work[Any]:
         work: Work[Any] = Work(self, name, calls, finish)
         with self._lock:
             handle = self._require()
@@ -438,7 +440,11 @@ class Communicator:
             works = list(self._works)
             for work in works:
                 locks.enter_context(work._lock)
-            lib.tutti_free(handle)
+            # An interrupted finalize() has a helper thread in C, which the abort calls back.  If it does not come,
+            # the handle is left to it.
+            if self._finalizing.acquire(timeout=_ABORT_TIMEOUT):
+                lib.tutti_free(handle)
+                self._finalizing.release()
             for work in works:
                 if not work._done:
                     work._complete(self._closed())
@@ -451,8 +457,9 @@ class Communicator:
         self._works = {}
         self._lock = threading.RLock()
         self._handle_lock = threading.RLock()
+        self._finalizing = threading.Lock()
 
-    def __enter__(self) -> "Communicator":
+    def __enter__(self) -> Communicator:
         self._require()
         return self
 
@@ -475,6 +482,7 @@ class Communicator:
                     f"{self!r} was dropped without finalize(), which the other ranks see as a failure: use it in a "
                     f"with block",
                     ResourceWarning,
+                    stacklevel=2,
                     source=self,
                 )
             self._close()

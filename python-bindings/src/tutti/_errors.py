@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from typing import Any, Dict, Type
+from typing import Any
 
 from ._c import ffi, lib
 
@@ -97,7 +97,7 @@ class PendingError(builtins.TimeoutError):
     """A wait ran out of time.  Nothing has failed: the operation goes on, and can be waited for again."""
 
 
-CLASSES: Dict[int, Type[Error]] = {
+CLASSES: dict[int, type[Error]] = {
     lib.TUTTI_ERR_ARGUMENT: ArgumentError,
     lib.TUTTI_ERR_MEMORY: OutOfMemoryError,
     lib.TUTTI_ERR_SYSTEM: SystemCallError,
@@ -116,7 +116,7 @@ CLASSES: Dict[int, Type[Error]] = {
 }
 
 
-def _rebuild(kind: Type[Error], message: str, details: Dict[str, Any]) -> Error:
+def _rebuild(kind: type[Error], message: str, details: dict[str, Any]) -> Error:
     return kind(message, **details)
 
 

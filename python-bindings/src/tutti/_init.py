@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import threading
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
 from . import _errors
 from ._c import ffi, lib
@@ -13,7 +13,7 @@ from ._communicator import Communicator
 from ._waiting import run_interruptibly
 
 #: The settings that C knows, by name, with their C types: the fields of its struct.
-_FIELDS: Dict[str, Any] = {
+_FIELDS: dict[str, Any] = {
     name: field.type.cname
     for name, field in ffi.typeof("struct tutti_config").fields
     if name not in ("struct_size", "rank", "size", "rendezvous")
@@ -47,13 +47,13 @@ def init(
     return Communicator(handle)
 
 
-def _config(rank: Any, size: Any, rendezvous: Any, settings: Dict[str, Any]) -> Tuple[Any, List[Any]]:
+def _config(rank: Any, size: Any, rendezvous: Any, settings: dict[str, Any]) -> tuple[Any, list[Any]]:
     """A struct tutti_config, and what must live as long as it."""
     if size is None and rank is not None:
         raise TypeError(f"rank={rank} was given without size: pass both, or neither to take the launcher's")
     config = ffi.new("struct tutti_config *")
     config.struct_size = ffi.sizeof("struct tutti_config")
-    keep: List[Any] = []
+    keep: list[Any] = []
     if size is not None:
         if size < 1:
             raise ValueError(f"size is {size}: a group has at least 1 rank")
@@ -69,7 +69,7 @@ def _config(rank: Any, size: Any, rendezvous: Any, settings: Dict[str, Any]) -> 
     return config, keep
 
 
-def _set(config: Any, keep: List[Any], name: str, value: Any) -> None:
+def _set(config: Any, keep: list[Any], name: str, value: Any) -> None:
     if _FIELDS.get(name, "char const *").endswith("*"):
         if not isinstance(value, (str, os.PathLike)):
             raise TypeError(f"{name} is a {type(value).__name__}: pass a string")
@@ -85,8 +85,8 @@ def _join(config: Any) -> Any:
     """The handle of a group that is complete; raises otherwise."""
     slot = ffi.new("tutti_comm **")
     lock = threading.Lock()
-    returned: List[int] = []
-    abandoned: List[bool] = []
+    returned: list[int] = []
+    abandoned: list[bool] = []
 
     def join() -> int:
         status = lib.tutti_init(config, slot)

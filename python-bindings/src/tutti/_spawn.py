@@ -13,7 +13,8 @@ import signal
 import threading
 import time
 import traceback
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from collections.abc import Iterator
+from typing import Any, Callable
 
 from ._communicator import describe
 from ._errors import Error
@@ -34,7 +35,7 @@ class SpawnError(RuntimeError):
         self.traceback = traceback
 
 
-def spawn(fn: Callable[..., Any], n: int, *args: Any, timeout: float | None = None, **settings: Any) -> List[Any]:
+def spawn(fn: Callable[..., Any], n: int, *args: Any, timeout: float | None = None, **settings: Any) -> list[Any]:
     """Runs ``fn(comm, *args)`` in ``n`` new processes that form a group, and returns their results by rank.
 
     Each rank gets its communicator, which is closed when ``fn`` returns.  When a rank fails, the others are
@@ -52,7 +53,7 @@ def spawn(fn: Callable[..., Any], n: int, *args: Any, timeout: float | None = No
     settings.setdefault("rendezvous", f"unix:@tutti-spawn-{os.getuid()}-{os.getpid()}-{secrets.token_hex(8)}")
     job = _pickle_function(fn), args, settings
     context = multiprocessing.get_context("spawn")
-    members: List[_Member] = []
+    members: list[_Member] = []
     try:
         with _one_thread_each():
             for rank in range(n):
@@ -61,9 +62,9 @@ def spawn(fn: Callable[..., Any], n: int, *args: Any, timeout: float | None = No
     finally:
         for member in members:
             member.end()
-    failed = [member for member in members if member.error is not None]
-    if failed:
-        raise _first_failure(failed)
+    failures = [member.error for member in members if member.error is not None]
+    if failures:
+        raise _first_failure(failures)
     late = [str(member.rank) for member in members if member.process_is_late]
     if late:
         raise builtins.TimeoutError(f"after {timeout} s, ranks {', '.join(late)} of {n} had not returned from {fn!r}")
@@ -73,7 +74,7 @@ def spawn(fn: Callable[..., Any], n: int, *args: Any, timeout: float | None = No
 class _Member:
     """One process, as its parent sees it."""
 
-    def __init__(self, context: Any, rank: int, size: int, job: Tuple[Any, ...]) -> None:
+    def __init__(self, context: Any, rank: int, size: int, job: tuple[Any, ...]) -> None:
         self.rank = rank
         self.result: Any = None
         self.error: SpawnError | None = None
@@ -108,9 +109,9 @@ class _Member:
         self.pipe.close()
 
 
-def _collect(members: List[_Member], deadline: float | None) -> None:
+def _collect(members: list[_Member], deadline: float | None) -> None:
     """Receives until all are done, the deadline has passed, or the others had their time after a failure."""
-    pending: Dict[Any, _Member] = {member.pipe: member for member in members}
+    pending: dict[Any, _Member] = {member.pipe: member for member in members}
     failed = False
     while pending:
         wait = 0.1 if deadline is None else min(0.1, deadline - time.monotonic())
@@ -127,13 +128,9 @@ def _collect(members: List[_Member], deadline: float | None) -> None:
         member.process_is_late = True
 
 
-def _first_failure(failed: List[_Member]) -> SpawnError:
+def _first_failure(failures: list[SpawnError]) -> SpawnError:
     """The failure that caused the others: those are errors of tutti, which say that a peer is lost or gone."""
-
-    def is_consequence(member: _Member) -> bool:
-        return isinstance(member.error.__cause__, Error)
-
-    return min(failed, key=is_consequence).error
+    return min(failures, key=lambda failure: isinstance(failure.__cause__, Error))
 
 
 def _how(exit_code: int) -> str:
@@ -170,7 +167,7 @@ def _one_thread_each() -> Iterator[None]:
             del os.environ["OMP_NUM_THREADS"]
 
 
-def _run_member(pipe: Any, rank: int, size: int, fn: bytes, args: Tuple[Any, ...], settings: Dict[str, Any]) -> None:
+def _run_member(pipe: Any, rank: int, size: int, fn: bytes, args: tuple[Any, ...], settings: dict[str, Any]) -> None:
     try:
         function = pickle.loads(fn)
         with init(rank=rank, size=size, **settings) as comm:

@@ -7,7 +7,8 @@ import math
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, Generator, Generic, List, Tuple, TypeVar
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar
 
 from . import _errors
 from ._c import ffi, lib
@@ -39,9 +40,7 @@ class Work(Generic[T]):
     communicator holds it until it is done.
     """
 
-    def __init__(
-        self, communicator: "Communicator", name: str, keep: Any, finish: Callable[[], T]
-    ) -> None:
+    def __init__(self, communicator: Communicator, name: str, keep: Any, finish: Callable[[], T]) -> None:
         self._communicator = communicator
         self._pending = ffi.new("struct pending *", {"status": lib.TUTTI_PENDING})
         self._name = name
@@ -51,7 +50,7 @@ class Work(Generic[T]):
         self._error: BaseException | None = None
         self._done = False
         self._lock = threading.RLock()  # one thread at a time may wait for a request
-        self._waiters: List[Tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]] = []
+        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
     def wait(self, timeout: float | None = None) -> T:
         """Waits until the operation is done and returns its result, or raises its :class:`tutti.Error`.
@@ -142,7 +141,7 @@ class Work(Generic[T]):
         return self._value
 
 
-def _wake(future: "asyncio.Future[None]") -> None:
+def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
 
@@ -155,7 +154,7 @@ class LoopWatch:
     """
 
     def __init__(self) -> None:
-        self._watched: Dict[asyncio.AbstractEventLoop, List[int]] = {}  # loop -> [descriptor, futures]
+        self._watched: dict[asyncio.AbstractEventLoop, list[int]] = {}  # loop -> [descriptor, futures]
 
     def add(self, loop: asyncio.AbstractEventLoop, future: Any, descriptor: int, poll: Callable[[], None]) -> None:
         """Calls ``poll`` on ``loop`` whenever the descriptor is readable, until ``future`` is done."""
