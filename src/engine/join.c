@@ -235,6 +235,10 @@ static void send_join(struct join *join)
     message.join = &body;
     connection_send_control(join->connection, &message);
     join->state = JOIN_ANNOUNCED;
+    char where[300];
+    endpoint_print(&join->meeting, where, sizeof where);
+    error_set(&join->why, TUTTI_ERR_TIMEOUT,
+              "what listens at %s took the announcement and has not answered it", where);
     /* The rendezvous knows who is missing, so its word comes first. */
     alarm_set(join->deadline, left_ms + REFUSAL_GRACE_MS);
 }

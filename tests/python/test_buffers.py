@@ -55,8 +55,9 @@ class Tensor:
     def __dlpack__(self, **keywords):
         if not self.versioned and keywords:
             raise TypeError("no such argument: max_version")
+        capsule = self.array.__dlpack__(**keywords)
         self.exports += 1
-        return self.array.__dlpack__(**keywords)
+        return capsule
 
 
 def _dlpack(comm):
