@@ -132,3 +132,13 @@ void listen_set_close(struct listen_set *set)
     while (set->count > 0)
         close(set->fds[--set->count]);
 }
+
+void listen_set_remove_files(const struct listen_set *set)
+{
+    static const char scheme[] = "unix:";
+    for (int i = 0; i < set->count; i++) {
+        const char *path = set->addresses[i] + sizeof scheme - 1;
+        if (strncmp(set->addresses[i], scheme, sizeof scheme - 1) == 0 && *path != '@')
+            (void)unlink(path); /* gone already is as good */
+    }
+}

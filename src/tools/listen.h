@@ -22,4 +22,7 @@ int listen_set_add_anywhere(struct listen_set *set, struct tutti_error *error);
 
 void listen_set_close(struct listen_set *set);
 
+/* Removes the socket files of paths, once nobody listens there any more. */
+void listen_set_remove_files(const struct listen_set *set);
+
 #endif

@@ -177,5 +177,6 @@ int ranks_run(const struct ranks *ranks)
         rendezvous_service_close(service, NULL, NULL);
     uv_run(&loop, UV_RUN_DEFAULT);
     uv_loop_close(&loop);
+    listen_set_remove_files(&set);
     return status;
 }

@@ -109,6 +109,7 @@ int rendezvous_command(int argc, char **argv)
     }
     status = serve(&loop, &set);
     uv_loop_close(&loop);
+    listen_set_remove_files(&set);
     return status;
 listening:
     listen_set_close(&set);
