@@ -19,6 +19,7 @@
 #define INCOMING_MAX       64   /* connections that have not said hello yet */
 #define ATTEMPT_TIMEOUT_MS 3000 /* for one address of several */
 #define RETRY_MS           20
+#define ACCEPT_PAUSE_MS    100 /* after the process has run out of descriptors */
 
 enum { DATA, CONTROL, ROLES };
 static const uint8_t role_number[ROLES] = {HELLO_DATA, HELLO_CONTROL};
@@ -53,6 +54,7 @@ struct acceptor {
     int fd;
     bool is_unix;
     struct watch *watch;
+    struct alarm *resume;
 };
 
 struct wiring {
@@ -83,8 +85,10 @@ static void wiring_free(struct wiring *wiring)
         if (wiring->accepted[role] >= 0)
             close(wiring->accepted[role]);
     }
-    for (int i = 0; i < wiring->acceptor_count; i++)
+    for (int i = 0; i < wiring->acceptor_count; i++) {
         watch_free(wiring->acceptors[i].watch);
+        alarm_free(wiring->acceptors[i].resume);
+    }
     for (int i = 0; i < INCOMING_MAX; i++) {
         watch_free(wiring->incoming[i].watch);
         if (wiring->incoming[i].fd >= 0)
@@ -374,6 +378,27 @@ static struct incoming *incoming_entry(struct wiring *wiring)
     return oldest;
 }
 
+static void on_acceptable(void *context);
+
+static void resume_accepting(void *context)
+{
+    struct acceptor *acceptor = context;
+    acceptor->watch = watch_new(acceptor->wiring->loop, acceptor->fd, UV_READABLE, on_acceptable, acceptor);
+    if (!acceptor->watch)
+        alarm_set(acceptor->resume, ACCEPT_PAUSE_MS);
+}
+
+/* The connection stays in the backlog; watching it would only keep the loop busy until a descriptor is free.
+ */
+static void pause_accepting(struct acceptor *acceptor, int error_number)
+{
+    log_warning(&acceptor->wiring->comm->log, "cannot accept a connection now, trying again in %d ms: %s",
+                ACCEPT_PAUSE_MS, strerror(error_number));
+    watch_free(acceptor->watch);
+    acceptor->watch = NULL;
+    alarm_set(acceptor->resume, ACCEPT_PAUSE_MS);
+}
+
 static void on_acceptable(void *context)
 {
     struct acceptor *acceptor = context;
@@ -381,6 +406,8 @@ static void on_acceptable(void *context)
     int fd = socket_accept(acceptor->fd);
     if (fd == -EPERM)
         log_warning(&wiring->comm->log, "dropped a connection from a process of another user");
+    if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS || fd == -ENOMEM)
+        pause_accepting(acceptor, -fd);
     if (fd < 0)
         return;
     struct incoming *incoming = incoming_entry(wiring);
@@ -423,7 +450,8 @@ struct wiring *wiring_start(tutti_comm *comm, const struct listeners *listeners,
         acceptor->fd = listeners->fd[i];
         acceptor->is_unix = strncmp(listeners->address[i], "unix:", 5) == 0;
         acceptor->watch = watch_new(wiring->loop, acceptor->fd, UV_READABLE, on_acceptable, acceptor);
-        complete_so_far = complete_so_far && acceptor->watch;
+        acceptor->resume = alarm_new(wiring->loop, resume_accepting, acceptor);
+        complete_so_far = complete_so_far && acceptor->watch && acceptor->resume;
     }
     if (!complete_so_far) {
         wiring_free(wiring);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/error.h"
+#include "transport/interface.h"
 #include "transport/socket.h"
 
 static int no_more_room(struct tutti_error *error)
@@ -68,18 +69,6 @@ static int add_wildcard(struct listen_set *set, uint16_t port, struct tutti_erro
     return add_address(set, (struct sockaddr *)&v4, error); /* a host without IPv6 */
 }
 
-static bool is_loopback(const struct sockaddr *address)
-{
-    if (address->sa_family == AF_INET6)
-        return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)address)->sin6_addr);
-    return ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr) >> 24 == 127;
-}
-
-static bool names_loopback(const char *name)
-{
-    return strcmp(name, "localhost") == 0 || strncmp(name, "127.", 4) == 0 || strcmp(name, "::1") == 0;
-}
-
 static int add_resolved(struct listen_set *set, const struct endpoint *endpoint, const struct addrinfo *found,
                         struct tutti_error *error)
 {
@@ -90,7 +79,7 @@ static int add_resolved(struct listen_set *set, const struct endpoint *endpoint,
         if (found->ai_family != AF_INET && found->ai_family != AF_INET6)
             continue;
         /* A host's own name often stands for 127.0.1.1 there, where other hosts could not reach it. */
-        if (is_loopback(found->ai_addr) && !names_loopback(endpoint->name))
+        if (address_is_loopback(found->ai_addr) && !name_is_loopback(endpoint->name))
             return set->count > before ? TUTTI_OK : add_wildcard(set, endpoint->port, error);
         status = add_address(set, found->ai_addr, error);
         if (status < 0 && status != TUTTI_ERR_UNREACHABLE)

@@ -111,16 +111,14 @@ class Communicator:
         timeout: seconds, default ``call_timeout_ms``; when they have passed the group ends with an error.  Leaving the
         ``with`` block does this.  Ctrl-C aborts the group.
         """
-        handle = self._require()
+        self._require()
         limit = 0 if timeout is None else milliseconds(timeout)
 
         def leave() -> int:
-            try:
-                return lib.tutti_finalize(handle, limit)
-            finally:
-                self._finalizing.release()
+            with self._finalizing:
+                handle = self._handle
+                return lib.TUTTI_ERR_FINALIZED if handle is None else lib.tutti_finalize(handle, limit)
 
-        self._finalizing.acquire()
         status = run_interruptibly(leave, lambda: self.abort(f"rank {self._rank}: interrupted in finalize"))
         self._poll_works()
         if status < 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 from typing import Any, Callable
 
@@ -28,8 +29,9 @@ def run_interruptibly(function: Callable[[], Any], give_up: Callable[[], None]) 
         finally:
             done.release()
 
-    threading.Thread(target=run, name="tutti", daemon=True).start()
     try:
+        # Not threading.Thread: its start() waits in Python, where a handler may raise and leave it half done.
+        _thread.start_new_thread(run, ())
         while not done.acquire(timeout=SLICE_MS / 1000):
             pass
     except BaseException:

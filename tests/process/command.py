@@ -1,0 +1,332 @@
+"""The tutti command: how it starts, watches and ends processes, and what it says about a wrong command line."""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+from job import Process, clean_environment, free_port
+
+PROGRAMS = argparse.Namespace()
+FAKE_SSH = '#!/bin/sh\nshift\nexec sh -c "$*"\n'
+
+
+def is_running(pid):
+    try:
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def wait_until_gone(pids, timeout=10):
+    deadline = time.monotonic() + timeout
+    while any(is_running(pid) for pid in pids):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"still running: {[pid for pid in pids if is_running(pid)]}")
+        time.sleep(0.01)
+
+
+class Case(unittest.TestCase):
+    def start(self, *arguments, **environment):
+        process = Process(PROGRAMS.tutti, *arguments, **environment)
+        self.addCleanup(process.kill)
+        return process
+
+    def run_command(self, *arguments, status=0, **environment):
+        process = self.start(*arguments, **environment)
+        self.assertEqual(process.finish(30), status, process.text())
+        return process
+
+    def stdout(self, process):
+        return [line.text for line in process.lines if line.stream == "stdout"]
+
+
+class Run(Case):
+    def test_each_rank_learns_who_it_is(self):
+        script = "echo $TUTTI_RANK $TUTTI_SIZE $TUTTI_RENDEZVOUS $OMP_NUM_THREADS"
+        lines = sorted(self.stdout(self.run_command("run", "-n", "3", "--", "sh", "-c", script)))
+        self.assertEqual(len(lines), 3)
+        for rank, line in enumerate(lines):
+            self.assertRegex(line, rf"^\[{rank}\] {rank} 3 unix:@\S+ 1$")
+
+    def test_a_number_of_threads_that_is_set_is_left_alone(self):
+        process = self.run_command("run", "sh", "-c", "echo $OMP_NUM_THREADS", OMP_NUM_THREADS="5")
+        self.assertEqual(self.stdout(process), ["[0] 5"])
+
+    def test_standard_output_and_error_stay_apart_and_a_last_line_needs_no_newline(self):
+        process = self.run_command("run", "-n", "2", "--", "sh", "-c", "printf out; printf err >&2")
+        self.assertEqual(sorted(process.lines), sorted(
+            [(stream, f"[{rank}] {text}") for rank in range(2) for stream, text in
+             (("stdout", "out"), ("stderr", "err"))]))
+
+    def test_a_very_long_line_is_cut_into_pieces(self):
+        script = "head -c 20000 /dev/zero | tr '\\0' x; echo; echo end"
+        lines = self.stdout(self.run_command("run", "--", "sh", "-c", script))
+        self.assertEqual("".join(line.removeprefix("[0] ") for line in lines), "x" * 20000 + "end")
+        self.assertLess(max(map(len, lines)), 10000)
+
+    def test_without_prefix_output_goes_straight_through(self):
+        process = self.run_command("run", "-n", "2", "--no-prefix", "--", "sh", "-c", "echo plain")
+        self.assertEqual(self.stdout(process), ["plain", "plain"])
+
+    def test_rank_0_alone_has_the_standard_input(self):
+        done = subprocess.run([PROGRAMS.tutti, "run", "-n", "2", "--", "sh", "-c", "cat; echo end"],
+                              input="text\n", capture_output=True, text=True, timeout=30,
+                              env=clean_environment())
+        self.assertEqual(sorted(done.stdout.splitlines()), ["[0] end", "[0] text", "[1] end"])
+
+    def test_bind_gives_each_rank_processors_of_its_own(self):
+        script = "import os; print(*sorted(os.sched_getaffinity(0)))"
+        usable = sorted(os.sched_getaffinity(0))
+        process = self.run_command("run", "-n", "2", "--bind", "--", sys.executable, "-c", script)
+        sets = [set(map(int, line[4:].split())) for line in self.stdout(process)]
+        if len(usable) > 1:
+            self.assertFalse(sets[0] & sets[1])
+            self.assertEqual(sets[0] | sets[1], set(usable))
+        else:
+            self.assertEqual(sets, [set(usable)] * 2)
+
+    def test_the_status_is_that_of_the_rank_that_failed(self):
+        process = self.run_command("run", "-n", "3", "--", "sh", "-c", "test $TUTTI_RANK != 1 || exit 7", status=7)
+        process.expect(r"^tutti run: rank 1 \(pid \d+\) exited with status 7$")
+
+    def test_a_rank_that_a_signal_kills_is_named_with_the_signal(self):
+        process = self.run_command("run", "-n", "2", "--", "sh", "-c", "test $TUTTI_RANK = 0 || kill -9 $$",
+                                   status=128 + signal.SIGKILL)
+        process.expect(r"^tutti run: rank 1 \(pid \d+\) was killed by signal 9 \(Killed\)$")
+
+    def test_ranks_that_ignore_a_failure_are_terminated_and_then_killed(self):
+        script = "echo pid $$; test $TUTTI_RANK = 0 || exit 3; trap '' TERM; while :; do sleep 1; done"
+        process = self.start("run", "-n", "2", "--", "sh", "-c", script)
+        pid = int(process.expect(r"^\[0\] pid").split()[-1])
+        self.assertEqual(process.finish(40), 3)
+        process.expect("sending SIGTERM")
+        process.expect("sending SIGKILL")
+        self.assertFalse(is_running(pid))
+
+    def test_a_program_that_cannot_be_executed_is_status_127(self):
+        process = self.run_command("run", "-n", "2", "no-such-program-at-all", status=127)
+        process.expect("cannot execute 'no-such-program-at-all': there is no such program in PATH")
+        self.run_command("run", "/", status=127).expect("Permission denied")
+
+    def test_a_signal_is_passed_on_once_and_the_second_one_kills(self):
+        script = "trap 'echo heard' TERM; echo ready $$; while :; do sleep 0.1; done"
+        process = self.start("run", "-n", "2", "--", "sh", "-c", script)
+        pids = [int(process.expect(rf"^\[{rank}\] ready").split()[-1]) for rank in range(2)]
+        process.child.send_signal(signal.SIGTERM)
+        process.child.send_signal(signal.SIGTERM)  # as close as `timeout` sends them: counts as one
+        for rank in range(2):
+            process.expect(rf"^\[{rank}\] heard")
+        time.sleep(0.6)  # what the launcher takes for one signal is over
+        self.assertTrue(all(map(is_running, pids)))
+        process.child.send_signal(signal.SIGTERM)
+        self.assertEqual(process.finish(10), 128 + signal.SIGKILL)
+        self.assertFalse(any(map(is_running, pids)))
+
+    def test_ranks_that_end_well_after_a_signal_are_no_failure(self):
+        script = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done"
+        process = self.start("run", "-n", "2", "--", "sh", "-c", script)
+        for rank in range(2):
+            process.expect(rf"^\[{rank}\] ready")
+        process.child.send_signal(signal.SIGTERM)
+        self.assertEqual(process.finish(10), 0, process.text())
+
+    def test_ranks_die_with_a_launcher_that_is_killed(self):
+        process = self.start("run", "-n", "2", "--", "sh", "-c", "echo ready $$; exec sleep 100")
+        pids = [int(process.expect(rf"^\[{rank}\] ready").split()[-1]) for rank in range(2)]
+        process.child.kill()
+        wait_until_gone(pids)
+
+    def test_a_grandchild_that_keeps_the_output_open_does_not_keep_the_launcher(self):
+        start = time.monotonic()
+        process = self.start("run", "--", "sh", "-c", "echo ready; sleep 20 & exit 0")
+        self.assertEqual(process.child.wait(10), 0)
+        self.assertLess(time.monotonic() - start, 10)
+        process.expect("ready")
+
+    def test_a_reader_that_goes_away_ends_the_ranks_as_in_any_pipeline(self):
+        with subprocess.Popen([PROGRAMS.tutti, "run", "-n", "2", "yes"], stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, env=clean_environment()) as child:
+            child.stdout.readline()
+            child.stdout.close()
+            self.assertEqual(child.wait(20), 128 + signal.SIGPIPE)
+
+
+class Hosts(Case):
+    def fake_ssh(self):
+        folder = tempfile.TemporaryDirectory(prefix="tutti-test-")
+        self.addCleanup(folder.cleanup)
+        path = pathlib.Path(folder.name) / "ssh"
+        path.write_text(FAKE_SSH)
+        path.chmod(0o755)
+        return path
+
+    def test_two_nodes_form_one_group(self):
+        address = f"127.0.0.1:{free_port()}"
+        nodes = [self.start("run", "--nnodes", "2", "--node-rank", str(node), "-n", "2", "--rendezvous", address,
+                            "--", PROGRAMS.member, "once") for node in (1, 0)]
+        for node in nodes:
+            self.assertEqual(node.finish(40), 0, node.text())
+        joined = "\n".join(node.text() for node in nodes)
+        self.assertEqual(sorted(re.findall(r"joined rank=(\d) size=4", joined)), list("0123"))
+
+    def test_ssh_starts_the_ranks_of_every_host_with_program_and_settings_as_they_are(self):
+        script = 'echo $TUTTI_RANK of $TUTTI_SIZE "$TUTTI_INTERFACE" "$PWD" "$1" "$2"'
+        process = self.run_command("run", "-n", "2", "--hosts", "localhost,localhost", "--", "sh", "-c", script, "sh",
+                                   "it's", "$HOME;", TUTTI_RUN_SSH=self.fake_ssh(), TUTTI_INTERFACE="a b'c")
+        self.assertEqual(sorted(self.stdout(process)),
+                         [f"[{rank}] {rank} of 4 a b'c {os.getcwd()} it's $HOME;" for rank in range(4)])
+
+    def test_the_status_of_a_host_is_that_of_its_rank(self):
+        process = self.run_command("run", "--hosts", "a,localhost", "--rendezvous", f"localhost:{free_port()}", "--",
+                                   "sh", "-c", "test $TUTTI_RANK = 0 || exit 9", status=9,
+                                   TUTTI_RUN_SSH=self.fake_ssh())
+        process.expect(r"^tutti run: rank 1 \(pid \d+\) exited with status 9$")
+        process.expect(r"^tutti run: host localhost \(pid \d+\) exited with status 9$")
+
+    def test_ranks_on_other_hosts_end_when_the_launcher_is_told_to_or_is_killed(self):
+        for number in signal.SIGTERM, signal.SIGKILL:
+            process = self.start("run", "--hosts", "localhost,localhost", "--", "sh", "-c",
+                                 "trap 'exit 0' TERM; echo ready $$; while :; do sleep 0.1; done",
+                                 TUTTI_RUN_SSH=self.fake_ssh())
+            pids = [int(process.expect(rf"^\[{rank}\] ready").split()[-1]) for rank in range(2)]
+            process.child.send_signal(number)
+            wait_until_gone(pids)
+            process.child.wait(10)
+
+    def test_a_missing_ssh_is_said_clearly(self):
+        process = self.run_command("run", "--hosts", "a,b", "true", status=127, TUTTI_RUN_SSH="no-such-ssh-at-all")
+        process.expect("--hosts needs ssh")
+
+
+class Rendezvous(Case):
+    def test_it_serves_several_addresses_and_ends_cleanly(self):
+        with tempfile.TemporaryDirectory(prefix="tutti-test-") as folder:
+            path = pathlib.Path(folder) / "socket"
+            process = self.start("rendezvous", "--listen", f"unix:{path}", "--listen", "127.0.0.1:0")
+            process.expect(f"^listening on unix:{path}$")
+            address = process.expect(r"^listening on 127\.0\.0\.1:\d+$").split()[-1]
+            members = [self.member(address, rank) for rank in range(2)]
+            members += [self.member(f"unix:{path}", rank, TUTTI_JOB="other") for rank in range(2)]
+            for member in members:
+                self.assertEqual(member.finish(30), 0, member.text())
+            process.child.send_signal(signal.SIGTERM)
+            self.assertEqual(process.finish(10), 0, process.text())
+            self.assertFalse(path.exists())
+
+    def member(self, rendezvous, rank, **environment):
+        process = Process(PROGRAMS.member, "once", TUTTI_RANK=rank, TUTTI_SIZE=2, TUTTI_RENDEZVOUS=rendezvous,
+                          **environment)
+        self.addCleanup(process.kill)
+        return process
+
+    def test_a_connection_that_says_nothing_is_dropped_after_ten_seconds(self):
+        process = self.start("rendezvous", "--listen", "127.0.0.1:0")
+        port = int(process.expect("^listening").rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as silent:
+            self.assertEqual(silent.recv(1), b"")
+        process.expect(r"dropped the connection of 127\.0\.0\.1:\d+: it has not asked to join")
+
+    def test_an_address_that_is_taken_is_said_clearly(self):
+        process = self.start("rendezvous", "--listen", "127.0.0.1:0")
+        address = process.expect("^listening").split()[-1]
+        self.run_command("rendezvous", "--listen", address, status=1).expect(f"{address}: the port is taken")
+
+
+class Bench(Case):
+    OPERATIONS = "all_reduce broadcast all_gather gather reduce_scatter barrier".split()
+
+    def test_every_operation_is_measured_and_right_on_each_transport(self):
+        for operation in self.OPERATIONS:
+            with self.subTest(operation), tempfile.NamedTemporaryFile("r", suffix=".json") as rows_file:
+                process = self.run_command("bench", operation, "--ranks", "3", "-b", "4", "-e", "4K", "-f", "32",
+                                           "-n", "5", "--transports", "uds,tcp", "-J", rows_file.name)
+                self.assertEqual(process.text().count("# Out of bounds values : 0 OK"), 2)
+                rows = [json.loads(line) for line in rows_file]
+                self.assertEqual({row["transport"] for row in rows}, {"uds", "tcp"})
+                for row in rows:
+                    self.assertEqual((row["op"], row["peer"], row["ranks"], row["wrong"]),
+                                     (operation, "tutti", 3, 0))
+                    self.assertGreater(row["p50_us"], 0)
+                    self.assertGreaterEqual(row["p99_us"], row["p50_us"])
+                count = 2 if operation == "barrier" else 2 * 2 * 3
+                self.assertEqual(len(rows), count)
+
+    def test_every_type_and_reduction_is_exact(self):
+        for kind in "float32 float64 float16 bfloat16 int8 uint8 int32 int64".split():
+            for reduction in "sum product min max avg".split():
+                with self.subTest(f"{kind} {reduction}"):
+                    self.run_command("bench", "all_reduce", "--ranks", "3", "-b", "1000", "-e", "1000", "-n", "2",
+                                     "-d", kind, "-o", reduction).expect("values : 0 OK")
+
+
+class CommandLine(Case):
+    WRONG = {
+        ("nonsense",): "there is no command 'nonsense'",
+        ("run",): "which program",
+        ("run", "--nonsense", "true"): "there is no option '--nonsense'",
+        ("run", "-x", "true"): "there is no option '-x'",
+        ("run", "-n"): "option '-n' needs an argument",
+        ("run", "-n", "0", "true"): "'0' is not a number from 1",
+        ("run", "-n", "two", "true"): "'two' is not a number",
+        ("run", "--bind=1", "true"): "takes no argument",
+        ("run", "--nnodes", "2", "true"): "--nnodes needs --node-rank",
+        ("run", "--nnodes", "2", "--node-rank", "0", "true"): "--nnodes needs --rendezvous",
+        ("run", "--nnodes", "2", "--node-rank", "2", "--rendezvous", "h:1", "true"): "goes from 0 to 1",
+        ("run", "--rendezvous", "nowhere", "true"): "'nowhere' is no address",
+        ("run", "--rendezvous", "host:0", "true"): "must know the port",
+        ("run", "--hosts", "a,,b", "true"): "is no host name",
+        ("run", "--hosts", "a,-oProxyCommand=x", "true"): "is no host name",
+        ("rendezvous", "extra"): "unexpected 'extra'",
+        ("rendezvous", "--listen", "nowhere"): "'nowhere' is no address",
+        ("info", "--markdown"): "goes with --settings",
+        ("bench",): "which operation",
+        ("bench", "all"): "there is no operation 'all'",
+        ("bench", "all_reduce", "-b", "0"): "not a size above 0",
+        ("bench", "all_reduce", "-b", "2K", "-e", "1K"): "is more than",
+        ("bench", "all_reduce", "-d", "float8"): "there is no type 'float8'",
+        ("bench", "all_reduce", "-o", "xor"): "there is no reduction 'xor'",
+        ("bench", "broadcast", "-r", "2"): "from 0 to 1",
+    }
+
+    def test_what_is_wrong_is_said_and_the_status_is_2(self):
+        for arguments, said in self.WRONG.items():
+            with self.subTest(" ".join(arguments)):
+                process = self.run_command(*arguments, status=2)
+                process.expect(re.escape(said))
+                process.expect("--help")
+
+    def test_help_of_every_command_goes_to_standard_output(self):
+        self.assertIn("Commands:", "\n".join(self.stdout(self.run_command("--help"))))
+        for command in "run", "rendezvous", "bench", "info":
+            text = "\n".join(self.stdout(self.run_command(command, "--help")))
+            self.assertTrue(text.startswith(f"Usage: tutti {command}"), text)
+            self.assertLessEqual(max(map(len, text.splitlines())), 110)
+
+    def test_version_and_info(self):
+        self.assertRegex(self.stdout(self.run_command("--version"))[0], r"^tutti \d+\.\d+\.\d+$")
+        text = self.run_command("info").text()
+        for word in "wire version", "libuv", "reduction kernels", "uds", "tcp":
+            self.assertIn(word, text)
+        self.assertIn("TUTTI_TRANSPORTS", self.run_command("info", "--settings").text())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tutti", required=True)
+    parser.add_argument("--member", required=True)
+    _, rest = parser.parse_known_args(namespace=PROGRAMS)
+    unittest.main(argv=sys.argv[:1] + rest, verbosity=2)
+
+
+if __name__ == "__main__":
+    main()
