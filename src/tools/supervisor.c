@@ -128,10 +128,17 @@ static bool has_failed(const struct member *member)
     return member->how.si_code != CLD_EXITED || member->how.si_status != 0;
 }
 
-/* Of several that are found dead together, the one that a signal killed is the likelier cause. */
+/* Killed by a signal that a process does not send itself when it meets an error: abort() is how many end that
+ * merely heard of the failure. */
+static bool was_killed(const struct member *member)
+{
+    return member->how.si_code != CLD_EXITED && member->how.si_status != SIGABRT;
+}
+
+/* The rank that a signal killed is a likelier cause than one that ended by itself. */
 static bool is_likelier_cause(const struct member *member, const struct member *than)
 {
-    return member->how.si_code != CLD_EXITED && than->how.si_code == CLD_EXITED;
+    return was_killed(member) && !was_killed(than);
 }
 
 static void find_ended(struct running *running)
@@ -147,9 +154,12 @@ static void find_ended(struct running *running)
         member->how = how;
         running->alive--;
         cut_tether(member);
-        if (!has_failed(member) || running->first_failed >= 0)
+        if (!has_failed(member))
             continue;
-        if (first < 0 || is_likelier_cause(member, &running->members[first]))
+        /* A survivor can be seen to end before the rank whose death it died of; but once we send signals
+         * ourselves, a death by signal says nothing any more. */
+        bool signals_are_ours = running->state > JOB_FAILING || running->interrupted_ms >= 0;
+        if (first < 0 || (!signals_are_ours && is_likelier_cause(member, &running->members[first])))
             first = i;
     }
     bool failed_now = first != running->first_failed;
