@@ -260,7 +260,7 @@ int tutti_abort(tutti_comm *comm, const char *reason)
     if (!comm)
         return TUTTI_ERR_ARGUMENT;
     struct tutti_error error;
-    error_set(&error, TUTTI_ERR_ABORTED, "rank %d aborted: %s", comm->rank,
+    error_set(&error, TUTTI_ERR_ABORTED, "aborted by rank %d: %s", comm->rank,
               reason && *reason ? reason : "no reason given");
     error.rank = comm->rank;
     comm_fail(comm, &error);

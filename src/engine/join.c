@@ -35,7 +35,7 @@ struct join {
     struct alarm *retry, *deadline;
     int64_t deadline_ns;
     int retry_ms;
-    bool tried_to_serve;
+    bool tried_to_serve, warned;
     struct endpoint meeting; /* where a file pointed */
     struct resolution *resolution;
     struct connector_targets targets;
@@ -69,8 +69,25 @@ static void join_finish(struct join *join, const struct tutti_error *result)
     pthread_mutex_unlock(&comm->lock);
 }
 
+/* Once, when others would already be named as missing: the rendezvous itself is. */
+static void warn_if_late(struct join *join)
+{
+    const struct tutti_config *values = &join->comm->settings.values;
+    int64_t left_ms = (join->deadline_ns - clock_now_ns()) / NS_PER_MS;
+    if (join->warned || values->join_timeout_ms - left_ms < values->missing_after_ms)
+        return;
+    join->warned = true;
+    char where[300];
+    endpoint_print(&join->comm->launch.rendezvous, where, sizeof where);
+    log_warning(&join->comm->log, "still no rendezvous at %s (%s)%s", where, join->why.message,
+                join->comm->launch.rank == TUTTI_RANK_ANY
+                    ? ": ranks that are assigned on arrival need `tutti rendezvous` or `tutti run`"
+                    : "");
+}
+
 static void join_retry(struct join *join)
 {
+    warn_if_late(join);
     bool local = join->comm->launch.rendezvous.kind == ENDPOINT_UNIX;
     int max_ms = local ? UNIX_RETRY_MAX_MS : TCP_RETRY_MAX_MS;
     join->retry_ms = join->retry_ms == 0 ? 2 : join->retry_ms * 2 < max_ms ? join->retry_ms * 2 : max_ms;

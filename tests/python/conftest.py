@@ -5,6 +5,7 @@ import multiprocessing.connection
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,9 @@ import pytest
 import tutti
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A script's background job has SIGINT ignored, and its children would inherit that; here Ctrl-C is under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Seconds for one call of a group or one script; a test has twice as long.
 LIMIT = 60

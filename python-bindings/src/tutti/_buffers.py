@@ -159,7 +159,7 @@ def type_of(dtype: np.dtype, name: str) -> int:
     elif dtype.kind in "iu":
         fix = f"pass {name}.astype(np.int64)"
     elif dtype.kind == "c":
-        fix = f"pass {name}.view(np.float{dtype.itemsize * 4}), which holds real and imaginary parts"
+        fix = f"pass {name}.view(np.float{dtype.itemsize * 4}), its real and imaginary parts (to sum, not multiply)"
     else:
         fix = f"pass {name}.astype(np.float64)"
     raise TypeError(f"{name} has dtype {dtype}, but tutti knows {TYPE_NAMES}: {fix}")

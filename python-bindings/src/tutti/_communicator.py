@@ -119,7 +119,7 @@ class Communicator:
                 handle = self._handle
                 return lib.TUTTI_ERR_FINALIZED if handle is None else lib.tutti_finalize(handle, limit)
 
-        status = run_interruptibly(leave, lambda: self.abort(f"rank {self._rank}: interrupted in finalize"))
+        status = run_interruptibly(leave, lambda: self.abort("interrupted in finalize"))
         self._poll_works()
         if status < 0:
             raise self._raised(status)
@@ -391,7 +391,7 @@ class Communicator:
     def _give_up(self, pending: Any, calls: Any, exception: BaseException) -> None:
         """Ends the group, so that nothing writes to the buffers of an operation that was interrupted."""
         self._abandoned.append((pending, calls))
-        self.abort(describe(self._rank, exception))
+        self.abort(describe(exception))
         until = time.monotonic() + _ABORT_TIMEOUT
         while pending.request != _NULL and time.monotonic() < until:
             lib.pending_wait(pending, SLICE_MS)
@@ -469,7 +469,7 @@ class Communicator:
                 if not self._left and not self._reported:
                     self.finalize()
             else:
-                self.abort(describe(self._rank, exception))
+                self.abort(describe(exception))
         finally:
             self._close()
 
@@ -489,11 +489,11 @@ class Communicator:
         return f"<tutti.Communicator rank {self._rank} of {self._size}{'' if self._handle is not None else ', closed'}>"
 
 
-def describe(rank: int, exception: BaseException) -> str:
-    """The reason for which a rank aborts: "rank 2: ValueError: ..."."""
+def describe(exception: BaseException) -> str:
+    """The reason for which a rank aborts, to which C adds the rank: "ValueError: ..."."""
     name = type(exception).__name__
     text = str(exception)
-    return f"rank {rank}: {name}: {text}" if text else f"rank {rank}: {name}"
+    return f"{name}: {text}" if text else name
 
 
 def _reduction(op: str) -> int:

@@ -181,4 +181,4 @@ def _run_member(pipe: Any, rank: int, size: int, fn: bytes, args: tuple[Any, ...
             cause = None
         else:
             cause = exception
-        pipe.send((False, (describe(rank, exception), where, cause)))
+        pipe.send((False, (f"rank {rank}: {describe(exception)}", where, cause)))
