@@ -190,9 +190,8 @@ int tutti_finalize(tutti_comm *comm, int timeout_ms)
         timeout_ms = comm->settings.values.call_timeout_ms;
     int64_t until_ns = clock_now_ns() + timeout_ms * NS_PER_MS;
     struct tutti_call barrier = {.op = TUTTI_BARRIER, .timeout_ms = timeout_ms};
-    tutti_request *request = NULL;
     /* Calls complete in order, so the barrier completes last. */
-    int status = progress_run(comm, &barrier, 1, -1, &request);
+    int status = progress_run_last(comm, &barrier);
     if (status < 0)
         return status;
     if (comm->size > 1)
@@ -222,7 +221,7 @@ void tutti_free(tutti_comm *comm)
 {
     if (!comm)
         return;
-    if (comm->size > 1 && comm->phase == COMM_ACTIVE && !comm_has_failed(comm)) {
+    if (comm->size > 1 && comm->phase != COMM_FINALIZED && !comm_has_failed(comm)) {
         struct tutti_error error;
         error_set(&error, TUTTI_ERR_ABORTED, "rank %d freed its communicator without finalizing it",
                   comm->rank);
@@ -391,11 +390,11 @@ static int check_buffers(const tutti_comm *comm, const struct tutti_call *call, 
     const char *name = operation_name(call->op), *in_place_send;
     struct extent send, recv;
     call_extents(comm, call, &send, &recv, &in_place_send);
-    if ((send.bytes > 0 && !send.begin) || (recv.bytes > 0 && !recv.begin))
+    bool no_send = send.bytes > 0 && !send.begin, no_recv = recv.bytes > 0 && !recv.begin;
+    if (no_send || no_recv)
         return error_set(error, TUTTI_ERR_ARGUMENT,
                          "%s: %s is NULL, but %zu bytes of it are needed on rank %d", name,
-                         send.bytes > 0 && !send.begin ? "send" : "recv",
-                         send.begin ? recv.bytes : send.bytes, comm->rank);
+                         no_send ? "send" : "recv", no_send ? send.bytes : recv.bytes, comm->rank);
     if (send.begin != in_place_send && overlap(send, recv))
         return error_set(
             error, TUTTI_ERR_ARGUMENT,
@@ -443,7 +442,7 @@ static int check_calls(tutti_comm *comm, const struct tutti_call *calls, size_t 
     if (!comm)
         return TUTTI_ERR_ARGUMENT;
     struct tutti_error error = TUTTI_ERROR_INIT;
-    if (comm_has_failed(comm) || comm->phase == COMM_FINALIZED)
+    if (comm_has_failed(comm) || comm->phase != COMM_ACTIVE)
         return TUTTI_OK; /* the engine has the answer */
     if (!request || !calls || count == 0)
         return comm_local_error(

@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 #include "algorithm/algorithm.h"
 #include "base/log.h"
 #include "base/settings.h"
@@ -29,16 +30,20 @@
  * in a callback; it gives the token back before it returns to libuv. */
 enum progress_token { TOKEN_FREE, TOKEN_CALLER, TOKEN_LOOP };
 
-enum comm_phase { COMM_ACTIVE, COMM_FINALIZED };
+/* FINALIZING: the last call has been issued; no other may follow, but the group can still fail. */
+enum comm_phase { COMM_ACTIVE, COMM_FINALIZING, COMM_FINALIZED };
 
 /* Calls that were issued together. */
 struct tutti_request {
-    tutti_request *next; /* in the queue, or among the spare ones */
+    tutti_request *next;                     /* in the queue */
+    tutti_request *next_taken, **link_taken; /* among those in use, or the spare ones */
     tutti_comm *comm;
     int status;   /* TUTTI_PENDING until complete */
     bool signals; /* begun by tutti_start(): makes tutti_fd() readable */
     bool straggler_named;
-    size_t count, capacity, current;
+    _Atomic int64_t due_ns; /* the earliest deadline of this request and those behind it */
+    size_t count, capacity;
+    atomic_size_t current; /* moved on by the holder of the token, looked at by whoever reports a failure */
     struct executor executors[]; /* behind them: as many struct fusion_part */
 };
 
@@ -64,6 +69,8 @@ struct comm_ring {
     int handles;                        /* open ones of these, and the service; under the lock when closing */
     struct rendezvous_service *service; /* rank 0, unless somebody else serves */
     char meeting_path[256];             /* the file or Unix socket that it made, removed with it */
+    dev_t meeting_device;
+    ino_t meeting_inode;
 };
 
 struct tutti_comm {
@@ -80,7 +87,6 @@ struct tutti_comm {
     uint32_t generation;
     struct comm_peer peers[2]; /* next, previous */
     struct worker *worker;
-    bool has_lock;
 
     struct link **in, **out; /* by rank */
     struct executor_group group;
@@ -92,14 +98,15 @@ struct tutti_comm {
         changed; /* a request completed, the token became free, the group failed, goodbyes were heard */
     enum progress_token token;
     atomic_int waiters; /* threads that wait for the token or for a request */
-    tutti_request *head, **tail, *spare;
+    tutti_request *head, **tail, *spare, *taken;
     struct schedule **schedules[COMM_ALGORITHMS_MAX]; /* by algorithm, then root; made on first use */
     uint8_t *scratch;
     size_t scratch_bytes;
     struct scratch_block *retired; /* outgrown while operations still used them */
     uint64_t sequence;
-    enum comm_phase phase;
-    atomic_int failed; /* 1: `failure` is set and final */
+    atomic_int phase;    /* enum comm_phase; changed under the lock */
+    int64_t last_due_ns; /* of the request at the end of the queue */
+    atomic_int failed;   /* 1: `failure` is set and final */
     struct tutti_error failure, local_error;
     bool abort_sent;
     int completion_fd, completed; /* eventfd of tutti_fd() or -1; requests complete and not waited for */
@@ -142,12 +149,14 @@ void comm_wait_changed(tutti_comm *comm, int64_t until_ns);
 
 /* ---- progress.c -------------------------------------------------------------------------------- */
 
-/* Issues validated calls as one request.  `drive_ms` < 0: returns at once and leaves them to the loop; else
- * as tutti_run(). */
+/* Issues validated calls as one request: left to the loop, or driven by the caller as in tutti_run(). */
 int progress_issue(tutti_comm *comm, const struct tutti_call *calls, size_t count, tutti_request **request);
 int progress_run(tutti_comm *comm, const struct tutti_call *calls, size_t count, int timeout_ms,
                  tutti_request **request);
 int progress_wait(tutti_request **request, int timeout_ms);
+
+/* Runs the call as the last one of this communicator. */
+int progress_run_last(tutti_comm *comm, const struct tutti_call *call);
 
 /* Marks the head of the queue complete and takes it out.  With the lock and the token. */
 void progress_complete_head(tutti_comm *comm, int status);
@@ -178,7 +187,8 @@ int join_group(tutti_comm *comm, struct tutti_error *error);
  * comm->in, comm->out and the ring are ready.  On the worker's thread.  NULL when out of memory. */
 struct wiring *wiring_start(tutti_comm *comm, const struct listeners *listeners,
                             void (*done)(void *context, const struct tutti_error *error), void *context);
-void wiring_stop(struct wiring *wiring); /* NULL is accepted; `done` is not called any more */
+/* NULL is accepted; `done` is not called any more.  Neighbours that are connected are told `why`. */
+void wiring_stop(struct wiring *wiring, const struct tutti_error *why);
 
 /* What is not connected yet, for the error when time is up. */
 void wiring_describe(const struct wiring *wiring, char *text, size_t size);

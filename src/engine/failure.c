@@ -38,9 +38,10 @@ void comm_fail_pending(tutti_comm *comm)
  * the sentence. */
 static void add_operation(tutti_comm *comm, bool noticed_here)
 {
-    if (!comm->head || comm->head->current >= comm->head->count)
+    size_t current = comm->head ? atomic_load_explicit(&comm->head->current, memory_order_relaxed) : 0;
+    if (!comm->head || current >= comm->head->count)
         return;
-    const struct operation *operation = &comm->head->executors[comm->head->current].operation;
+    const struct operation *operation = &comm->head->executors[current].operation;
     struct tutti_error *failure = &comm->failure;
     const char *name = operation_name(operation->call.operation);
     snprintf(failure->operation, sizeof failure->operation, "%s", name);
@@ -68,7 +69,7 @@ static void add_host(tutti_comm *comm)
 static void fail(tutti_comm *comm, const struct tutti_error *cause, bool noticed_here)
 {
     pthread_mutex_lock(&comm->lock);
-    bool first = !comm_has_failed(comm) && comm->phase == COMM_ACTIVE;
+    bool first = !comm_has_failed(comm) && comm->phase != COMM_FINALIZED;
     if (first) {
         comm->failure = *cause;
         comm->failure.struct_size = sizeof comm->failure;
@@ -120,7 +121,7 @@ int comm_refuse_if_dead(tutti_comm *comm)
 {
     if (comm_has_failed(comm))
         return comm->failure.code;
-    if (comm->phase == COMM_FINALIZED)
+    if (comm->phase != COMM_ACTIVE)
         return error_set(&comm->local_error, TUTTI_ERR_FINALIZED,
                          "this communicator is finalized: call tutti_init() for a new one");
     return TUTTI_OK;
@@ -128,7 +129,7 @@ int comm_refuse_if_dead(tutti_comm *comm)
 
 void comm_await_abort_sent(tutti_comm *comm)
 {
-    if (comm->size < 2)
+    if (comm->size < 2 || !comm_has_failed(comm))
         return;
     pthread_mutex_lock(&comm->lock);
     int64_t until_ns = clock_now_ns() + ABORT_SENT_NS;

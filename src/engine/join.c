@@ -5,6 +5,7 @@
  * cannot be reached, a name that does not resolve yet and a connection that closes are tried again; a refusal
  * and bytes that are not tutti's are final. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +36,7 @@ struct join {
     struct alarm *retry, *deadline;
     int64_t deadline_ns;
     int retry_ms;
-    bool tried_to_serve, warned;
+    bool warned;
     struct endpoint meeting; /* where a file pointed */
     struct resolution *resolution;
     struct connector_targets targets;
@@ -58,7 +59,7 @@ static void join_finish(struct join *join, const struct tutti_error *result)
     connector_cancel(join->connector);
     if (join->connection)
         connection_close(join->connection, false);
-    wiring_stop(join->wiring);
+    wiring_stop(join->wiring, result);
     alarm_free(join->retry);
     alarm_free(join->deadline);
     listeners_close(&join->listeners);
@@ -139,9 +140,8 @@ static void join_connect(struct join *join)
 static bool serving_failed(struct join *join)
 {
     struct tutti_error error = TUTTI_ERROR_INIT;
-    if (join->comm->launch.rank != 0 || join->tried_to_serve)
+    if (join->comm->launch.rank != 0 || join->comm->ring.service)
         return false;
-    join->tried_to_serve = true;
     if (serve_rendezvous(join->comm, &join->targets, &error) == TUTTI_OK)
         return false;
     join_finish(join, &error);
@@ -192,14 +192,17 @@ static void join_resolve(struct join *join)
 static bool read_meeting_file(struct join *join, const char *path)
 {
     char text[300];
-    FILE *file = fopen(path, "re");
-    if (!file) {
-        error_set_errno(&join->why, errno, "rank 0 has not written its address to %s yet", path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* not to be held up where it is no plain file */
+    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    int error_number = errno;
+    if (fd >= 0)
+        close(fd);
+    if (length < 0) {
+        error_set_errno(&join->why, error_number, "rank 0 has not written its address to %s yet", path);
         return false;
     }
-    bool read = fgets(text, sizeof text, file) != NULL;
-    fclose(file);
-    text[read ? strcspn(text, "\r\n") : 0] = '\0';
+    text[length] = '\0';
+    text[strcspn(text, "\r\n")] = '\0';
     return endpoint_parse(text, &join->meeting, &join->why) == TUTTI_OK &&
            join->meeting.kind != ENDPOINT_FILE;
 }
@@ -306,7 +309,10 @@ static void on_welcome(struct join *join, const Wire__Welcome *welcome)
     comm->log.rank = comm->rank;
     if (comm->size != comm->launch.size || comm->rank < 0 || comm->rank >= comm->size ||
         copy_peer(comm, welcome->next, &comm->peers[0]) < 0 ||
-        copy_peer(comm, welcome->previous, &comm->peers[1]) < 0) {
+        copy_peer(comm, welcome->previous, &comm->peers[1]) < 0 ||
+        comm->peers[0].rank != (comm->rank + 1) % comm->size ||
+        comm->peers[1].rank != (comm->rank + comm->size - 1) % comm->size) {
+        comm->rank = comm->size = comm->log.rank = -1;
         error_set(&error, TUTTI_ERR_PROTOCOL, "the rendezvous sent a welcome that makes no sense");
         join_finish(join, &error);
         return;

@@ -83,7 +83,8 @@ int listeners_open(struct listeners *listeners, const struct settings *settings,
     }
     /* A job of one host needs no port that others could find. */
     bool one_host = meeting->kind == ENDPOINT_UNIX && !settings->values.host;
-    if (tcp && !(uds && one_host))
+    bool uds_first = strncmp(settings->values.transports, "uds", 3) == 0;
+    if (tcp && !(uds_first && one_host))
         return listen_tcp(listeners, settings, meeting, rendezvous_fd, error);
     return TUTTI_OK;
 }

@@ -5,6 +5,7 @@
  * waking another thread would cost more than most calls; otherwise the worker loop does, woken by uv_poll.
  * The loop takes the token only inside a callback and never sleeps with it, so a caller always gets it
  * soon.  A caller that leaves with work still queued posts `drive_task`. */
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
@@ -17,9 +18,10 @@
 #include "executor/fusion.h"
 #include "tensor/type.h"
 
-#define SLEEP_MS_MAX    100         /* a sleeper looks around at least this often */
-#define LOOP_LINGER_NS  (50 * 1000) /* the loop yields this long before it arms its polls */
-#define SPARE_CALLS_MAX 1           /* requests of at most so many calls are kept for reuse */
+#define SLEEP_MS_MAX    100             /* a sleeper looks around at least this often */
+#define LOOP_LINGER_NS  (50 * 1000)     /* the loop yields this long before it arms its polls */
+#define LOOP_SHARE_NS   (5 * NS_PER_MS) /* in one callback: heartbeats and other communicators wait */
+#define SPARE_CALLS_MAX 1               /* requests of at most so many calls are kept for reuse */
 
 struct scratch_block {
     struct scratch_block *next;
@@ -32,7 +34,7 @@ static tutti_request *request_take(tutti_comm *comm, size_t count)
 {
     tutti_request *request = comm->spare;
     if (count <= SPARE_CALLS_MAX && request) {
-        comm->spare = request->next;
+        comm->spare = request->next_taken;
     } else {
         size_t capacity = count > SPARE_CALLS_MAX ? count : SPARE_CALLS_MAX;
         request =
@@ -45,18 +47,27 @@ static tutti_request *request_take(tutti_comm *comm, size_t count)
     request->comm = comm;
     request->status = TUTTI_PENDING;
     request->signals = request->straggler_named = false;
-    request->count = request->current = 0;
+    request->count = 0;
+    atomic_init(&request->current, 0);
+    request->next_taken = comm->taken;
+    request->link_taken = &comm->taken;
+    if (comm->taken)
+        comm->taken->link_taken = &request->next_taken;
+    comm->taken = request;
     return request;
 }
 
 static void request_give_back(tutti_request *request)
 {
     tutti_comm *comm = request->comm;
+    *request->link_taken = request->next_taken;
+    if (request->next_taken)
+        request->next_taken->link_taken = request->link_taken;
     if (request->capacity > SPARE_CALLS_MAX) {
         free(request);
         return;
     }
-    request->next = comm->spare;
+    request->next_taken = comm->spare;
     comm->spare = request;
 }
 
@@ -166,6 +177,17 @@ static bool prepare(tutti_comm *comm, const struct tutti_call *calls, size_t cou
     return true;
 }
 
+static int shortest_timeout(const tutti_comm *comm, const struct tutti_call *calls, size_t count)
+{
+    int shortest_ms = INT_MAX;
+    for (size_t i = 0; i < count; i++) {
+        int timeout_ms =
+            calls[i].timeout_ms > 0 ? calls[i].timeout_ms : comm->settings.values.call_timeout_ms;
+        shortest_ms = timeout_ms < shortest_ms ? timeout_ms : shortest_ms;
+    }
+    return shortest_ms;
+}
+
 /* Makes the executors of a request, fused where that pays. */
 static bool prepare_all(tutti_comm *comm, const struct tutti_call *calls, size_t count,
                         tutti_request *request)
@@ -178,11 +200,25 @@ static bool prepare_all(tutti_comm *comm, const struct tutti_call *calls, size_t
         struct executor *executor = &request->executors[request->count++];
         if (!prepare(comm, &calls[i], run, executor, &parts[i]))
             return false;
-        int timeout_ms =
-            calls[i].timeout_ms > 0 ? calls[i].timeout_ms : comm->settings.values.call_timeout_ms;
+        int timeout_ms = shortest_timeout(comm, &calls[i], run);
         executor_start(executor, comm->sequence + request->count, now_ns, now_ns + timeout_ms * NS_PER_MS);
     }
     return true;
+}
+
+/* Calls complete in order, so those before this one must be done by its deadline as well. */
+static void set_due(tutti_comm *comm, tutti_request *request)
+{
+    int64_t due_ns = INT64_MAX;
+    for (size_t i = 0; i < request->count; i++)
+        if (request->executors[i].operation.deadline_ns < due_ns)
+            due_ns = request->executors[i].operation.deadline_ns;
+    atomic_store_explicit(&request->due_ns, due_ns, memory_order_relaxed);
+    if (comm->head && comm->last_due_ns > due_ns) /* of the last; those before are due no later */
+        for (tutti_request *before = comm->head; before; before = before->next)
+            if (atomic_load_explicit(&before->due_ns, memory_order_relaxed) > due_ns)
+                atomic_store_explicit(&before->due_ns, due_ns, memory_order_relaxed);
+    comm->last_due_ns = due_ns;
 }
 
 static int enqueue(tutti_comm *comm, const struct tutti_call *calls, size_t count, tutti_request **result)
@@ -200,6 +236,7 @@ static int enqueue(tutti_comm *comm, const struct tutti_call *calls, size_t coun
                          operation_name(calls[0].op), calls[0].count);
     }
     comm->sequence += request->count;
+    set_due(comm, request);
     *comm->tail = request;
     comm->tail = &request->next;
     *result = request;
@@ -207,6 +244,12 @@ static int enqueue(tutti_comm *comm, const struct tutti_call *calls, size_t coun
 }
 
 /* ---- Moving ------------------------------------------------------------------------------------ */
+
+/* Not blocked: progress() has only had its share of turns. */
+static bool can_go_on(const struct operation *operation)
+{
+    return !operation->wait.receive && !operation->wait.send;
+}
 
 static const struct link *awaited_link(const struct operation *operation)
 {
@@ -229,12 +272,16 @@ static void judge_lateness(tutti_comm *comm, tutti_request *head, int64_t now_ns
 {
     const struct operation *operation = &head->executors[head->current].operation;
     char waiting[400];
-    if (now_ns >= operation->deadline_ns) {
+    int64_t due_ns = atomic_load_explicit(&head->due_ns, memory_order_relaxed);
+    if (now_ns >= due_ns) {
         struct tutti_error error;
         describe_wait(comm, operation, waiting, sizeof waiting);
-        error_set(&error, TUTTI_ERR_TIMEOUT, "did not complete within its deadline of %.1f s: %s",
-                  (double)(operation->deadline_ns - operation->started_ns) / 1e9, waiting);
-        error.rank = awaited_link(operation)->peer;
+        error_set(&error, TUTTI_ERR_TIMEOUT, "did not complete within %.1f s, %s: %s",
+                  (double)(due_ns - operation->started_ns) / 1e9,
+                  due_ns < operation->deadline_ns ? "when the deadline of a call behind it passed"
+                                                  : "its deadline",
+                  waiting);
+        error.rank = awaited_link(operation) ? awaited_link(operation)->peer : -1;
         comm_fail(comm, &error);
     } else if (!head->straggler_named &&
                now_ns - operation->started_ns >= comm->settings.values.straggler_after_ms * NS_PER_MS) {
@@ -261,18 +308,18 @@ static tutti_request *move_queue(tutti_comm *comm, tutti_request *head, const tu
             status = operation->progress(operation, &error);
             if (status == TUTTI_PENDING)
                 return head;
-            if (status == TUTTI_OK && ++head->current < head->count)
+            if (status == TUTTI_OK &&
+                atomic_fetch_add_explicit(&head->current, 1, memory_order_relaxed) + 1 < head->count)
                 continue;
         }
         if (status < 0)
-            comm_fail_from_link(comm, &error, on_loop);
+            comm_fail_from_link(comm, &error, on_loop); /* it has failed now, whoever was first */
         pthread_mutex_lock(&comm->lock);
         bool stop = head == until;
-        if (comm_has_failed(comm)) {
+        if (comm_has_failed(comm))
             comm_fail_pending(comm);
-        } else {
+        else
             progress_complete_head(comm, TUTTI_OK);
-        }
         head = stop ? NULL : comm->head;
         pthread_mutex_unlock(&comm->lock);
     }
@@ -281,9 +328,10 @@ static tutti_request *move_queue(tutti_comm *comm, tutti_request *head, const tu
 
 /* ---- The caller's thread ----------------------------------------------------------------------- */
 
-static void sleep_on(const tutti_comm *comm, const struct operation *operation, int64_t until_ns,
-                     int64_t now_ns)
+static void sleep_on(const tutti_comm *comm, const tutti_request *head, int64_t until_ns, int64_t now_ns)
 {
+    const struct operation *operation = &head->executors[head->current].operation;
+    int64_t due_ns = atomic_load_explicit(&head->due_ns, memory_order_relaxed);
     struct pollfd fds[3] = {{.fd = comm->doorbell, .events = POLLIN}};
     nfds_t count = 1;
     const struct link *receive = operation->wait.receive, *send = operation->wait.send;
@@ -291,8 +339,8 @@ static void sleep_on(const tutti_comm *comm, const struct operation *operation, 
         fds[count++] = (struct pollfd){.fd = receive->ops->descriptor(receive), .events = POLLIN};
     if (send)
         fds[count++] = (struct pollfd){.fd = send->ops->descriptor(send), .events = POLLOUT};
-    if (operation->deadline_ns < until_ns)
-        until_ns = operation->deadline_ns;
+    if (due_ns < until_ns)
+        until_ns = due_ns;
     int64_t left_ms = (until_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS;
     poll(fds, count, left_ms < 0 ? 0 : left_ms < SLEEP_MS_MAX ? (int)left_ms : SLEEP_MS_MAX);
 }
@@ -307,21 +355,26 @@ static void drive(tutti_comm *comm, tutti_request *head, const tutti_request *re
         if (!blocked)
             return;
         const struct operation *operation = &blocked->executors[blocked->current].operation;
-        if (blocked != head || operation->moved_bytes != moved)
-            waiter_reset(&waiter);
+        bool moving = can_go_on(operation) || blocked != head || operation->moved_bytes != moved;
         head = blocked;
         moved = operation->moved_bytes;
         if (until_ns == 0) /* only a look */
             return;
         int64_t now_ns = 0;
-        enum wait_stage stage = waiter_turn(&waiter, &now_ns);
+        enum wait_stage stage = WAIT_YIELD;
+        if (moving) { /* but read the clock: steady progress must not put off deadline and time-out */
+            waiter_reset(&waiter);
+            now_ns = clock_now_ns();
+        } else {
+            stage = waiter_turn(&waiter, &now_ns);
+        }
         if (stage == WAIT_SPIN)
             continue;
         judge_lateness(comm, blocked, now_ns);
         if (now_ns >= until_ns)
             return;
         if (stage == WAIT_SLEEP && !comm_has_failed(comm))
-            sleep_on(comm, operation, until_ns, now_ns);
+            sleep_on(comm, blocked, until_ns, now_ns);
     }
 }
 
@@ -376,18 +429,42 @@ static int finish_wait(tutti_comm *comm, tutti_request **handle)
     return status;
 }
 
+/* A call that could not be issued, with the lock, which it releases.  The other ranks may have issued theirs,
+ * so lack of memory for it ends the group. */
+static int not_issued(tutti_comm *comm, int status)
+{
+    struct tutti_error error = comm->local_error;
+    pthread_mutex_unlock(&comm->lock);
+    if (status == TUTTI_ERR_MEMORY && !comm_has_failed(comm)) {
+        error.rank = comm->rank;
+        comm_fail(comm, &error);
+        comm_await_abort_sent(comm);
+    }
+    return status;
+}
+
 int progress_run(tutti_comm *comm, const struct tutti_call *calls, size_t count, int timeout_ms,
                  tutti_request **request)
 {
     int64_t until_ns = until_from_timeout(timeout_ms);
     pthread_mutex_lock(&comm->lock);
     int status = enqueue(comm, calls, count, request);
-    if (status < 0) {
-        pthread_mutex_unlock(&comm->lock);
-        return status;
-    }
+    if (status < 0)
+        return not_issued(comm, status);
     wait_for(comm, *request, until_ns);
     return finish_wait(comm, request);
+}
+
+int progress_run_last(tutti_comm *comm, const struct tutti_call *call)
+{
+    tutti_request *request;
+    pthread_mutex_lock(&comm->lock);
+    int status = enqueue(comm, call, 1, &request);
+    if (status < 0)
+        return not_issued(comm, status);
+    atomic_store(&comm->phase, COMM_FINALIZING);
+    wait_for(comm, request, INT64_MAX);
+    return finish_wait(comm, &request);
 }
 
 int progress_wait(tutti_request **request, int timeout_ms)
@@ -403,16 +480,16 @@ int progress_issue(tutti_comm *comm, const struct tutti_call *calls, size_t coun
 {
     pthread_mutex_lock(&comm->lock);
     int status = enqueue(comm, calls, count, request);
-    if (status == TUTTI_OK) {
-        (*request)->signals = true;
-        /* One turn here and now, so that the first bytes leave without waking the loop. */
-        if (comm->token == TOKEN_FREE && comm->head == *request)
-            wait_for(comm, *request, 0);
-        else
-            worker_post(comm->worker, &comm->drive_task);
-    }
+    if (status < 0)
+        return not_issued(comm, status);
+    (*request)->signals = true;
+    /* One turn here and now, so that the first bytes leave without waking the loop. */
+    if (comm->token == TOKEN_FREE && comm->head == *request)
+        wait_for(comm, *request, 0);
+    else
+        worker_post(comm->worker, &comm->drive_task);
     pthread_mutex_unlock(&comm->lock);
-    return status;
+    return TUTTI_OK;
 }
 
 /* ---- The worker's thread ----------------------------------------------------------------------- */
@@ -437,20 +514,22 @@ void progress_stop_polls(tutti_comm *comm)
     uv_timer_stop(&comm->ring.deadline);
 }
 
-/* The head is blocked: have the loop call again when its link or its deadline says so. */
+/* Has the loop call again: when the link that the head is blocked on or its deadline says so; soon, where it
+ * has only had its share. */
 static void arm_polls(tutti_comm *comm, const tutti_request *head)
 {
     const struct operation *operation = &head->executors[head->current].operation;
+    bool go_on = can_go_on(operation);
     progress_stop_polls(comm);
-    if (operation->wait.receive)
+    if (go_on || operation->wait.receive)
         uv_poll_start(&comm->ring.readable, UV_READABLE | UV_DISCONNECT, on_data_link);
-    if (operation->wait.send)
+    if (go_on || operation->wait.send)
         uv_poll_start(&comm->ring.writable, UV_WRITABLE | UV_DISCONNECT, on_data_link);
-    int64_t next_ns = operation->deadline_ns, now_ns = clock_now_ns();
+    int64_t next_ns = atomic_load_explicit(&head->due_ns, memory_order_relaxed), now_ns = clock_now_ns();
     int64_t straggler_ns = operation->started_ns + comm->settings.values.straggler_after_ms * NS_PER_MS;
     if (!head->straggler_named && straggler_ns < next_ns)
         next_ns = straggler_ns;
-    int64_t left_ms = next_ns > now_ns ? (next_ns - now_ns) / NS_PER_MS + 1 : 1;
+    int64_t left_ms = go_on ? 1 : next_ns > now_ns ? (next_ns - now_ns) / NS_PER_MS + 1 : 1;
     uv_timer_start(&comm->ring.deadline, on_deadline, (uint64_t)left_ms, 0);
 }
 
@@ -458,7 +537,7 @@ static void arm_polls(tutti_comm *comm, const tutti_request *head)
  * slice is often nearer than a way through epoll.  Returns the blocked head or NULL. */
 static tutti_request *move_and_linger(tutti_comm *comm, tutti_request *head)
 {
-    int64_t blocked_ns = 0;
+    int64_t blocked_ns = 0, until_ns = clock_now_ns() + LOOP_SHARE_NS;
     uint64_t moved = 0;
     for (;;) {
         tutti_request *blocked = move_queue(comm, head, NULL, true);
@@ -471,9 +550,11 @@ static tutti_request *move_and_linger(tutti_comm *comm, tutti_request *head)
         head = blocked;
         moved = operation->moved_bytes;
         judge_lateness(comm, blocked, now_ns);
-        if (now_ns - blocked_ns > LOOP_LINGER_NS || comm_has_failed(comm) || atomic_load(&comm->waiters) > 0)
+        if (now_ns >= until_ns || now_ns - blocked_ns > LOOP_LINGER_NS || comm_has_failed(comm) ||
+            atomic_load(&comm->waiters) > 0)
             return blocked;
-        sched_yield();
+        if (!can_go_on(operation))
+            sched_yield();
     }
 }
 
@@ -508,18 +589,19 @@ void progress_drive_on_loop(void *argument)
     pthread_mutex_unlock(&comm->lock);
 }
 
+static void free_requests(tutti_request *request)
+{
+    while (request) {
+        tutti_request *next = request->next_taken;
+        free(request);
+        request = next;
+    }
+}
+
 void progress_free(tutti_comm *comm)
 {
-    while (comm->head) {
-        tutti_request *request = comm->head;
-        comm->head = request->next;
-        free(request);
-    }
-    while (comm->spare) {
-        tutti_request *request = comm->spare;
-        comm->spare = request->next;
-        free(request);
-    }
+    free_requests(comm->taken); /* pending ones, and those that nobody waited for */
+    free_requests(comm->spare);
     for (int i = 0; i < COMM_ALGORITHMS_MAX; i++) {
         for (int root = 0; comm->schedules[i] && root < comm->size; root++)
             schedule_free(comm->schedules[i][root]);

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "engine/clock.h"
 #include "engine/comm.h"
+#include "engine/serving.h"
 
 static int side_of(const tutti_comm *comm, const struct connection *connection)
 {
@@ -110,6 +111,12 @@ static void judge_silence(tutti_comm *comm, int side, int64_t now_ms)
     peer_is_lost(comm, side, how);
 }
 
+static void send_heartbeat(tutti_comm *comm, int side)
+{
+    struct frame frame = frame_for(comm, FRAME_HEARTBEAT);
+    connection_send(comm->ring.connection[side], &frame, NULL);
+}
+
 static void on_heartbeat(uv_timer_t *timer)
 {
     tutti_comm *comm = timer->data;
@@ -120,12 +127,11 @@ static void on_heartbeat(uv_timer_t *timer)
     for (int side = 0; side < 2; side++) {
         if (!comm->ring.connection[side])
             continue;
-        struct frame frame = frame_for(comm, FRAME_HEARTBEAT);
-        connection_send(comm->ring.connection[side], &frame, NULL);
-        if (late)
-            comm->ring.heard_ms[side] = now_ms;
-        else
+        send_heartbeat(comm, side);
+        if (!late)
             judge_silence(comm, side, now_ms);
+        else if (comm->ring.heard_ms[side] < now_ms)
+            comm->ring.heard_ms[side] = now_ms;
     }
 }
 
@@ -225,13 +231,16 @@ int ring_open(tutti_comm *comm, const int control_fds[2], struct tutti_error *er
             continue;
         }
         ring->connection[side] = connection_new(loop, control_fds[side], &ring_events, comm, error);
-        ring->heard_ms[side] = (int64_t)uv_now(loop);
+        /* It may still be wiring with its other neighbour, and then says its first word. */
+        ring->heard_ms[side] = (int64_t)uv_now(loop) + comm->settings.values.join_timeout_ms;
     }
     if (status < 0)
         return error_set(error, TUTTI_ERR_SYSTEM, "cannot watch the data links: %s", uv_strerror(status));
     for (int side = 0; side < 2; side++)
         if (!ring->connection[side])
             return error->code;
+    send_heartbeat(comm, 0);
+    send_heartbeat(comm, 1);
     ring->ticked_ms = (int64_t)uv_now(loop);
     uint64_t interval_ms = (uint64_t)comm->settings.values.heartbeat_ms;
     uv_timer_start(&ring->heartbeat, on_heartbeat, interval_ms, interval_ms);
@@ -256,8 +265,7 @@ void ring_close(void *argument)
         close_handle((uv_handle_t *)&ring->readable);
         close_handle((uv_handle_t *)&ring->writable);
     }
-    if (ring->meeting_path[0] != '\0')
-        unlink(ring->meeting_path);
+    serving_remove_path(comm);
     if (ring->service) {
         pthread_mutex_lock(&comm->lock);
         ring->handles++;

@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "base/error.h"
 #include "transport/interface.h"
@@ -19,7 +20,7 @@ static int serve_on(tutti_comm *comm, const int *fds, int count, struct tutti_er
  * that is taken: then another process serves. */
 static int serve_tcp(tutti_comm *comm, const struct connector_targets *resolved, struct tutti_error *error)
 {
-    int fds[CONNECTOR_TARGETS_MAX], count = 0;
+    int fds[CONNECTOR_TARGETS_MAX], count = 0, status = TUTTI_OK;
     for (int i = 0; i < resolved->count; i++) {
         struct sockaddr_storage address = resolved->list[i].address;
         /* A host's own name often resolves to 127.0.1.1 there: others could not reach that. */
@@ -34,9 +35,29 @@ static int serve_tcp(tutti_comm *comm, const struct connector_targets *resolved,
         if (fd >= 0)
             fds[count++] = fd;
         else if (fd != TUTTI_ERR_REFUSED && fd != TUTTI_ERR_UNREACHABLE)
-            log_warning(&comm->log, "cannot serve the rendezvous: %s", error->message);
+            status = fd;
     }
-    return count > 0 ? serve_on(comm, fds, count, error) : TUTTI_OK;
+    return count > 0 ? serve_on(comm, fds, count, error) : status;
+}
+
+/* So that only our own file is removed in the end, and not one that a later group put in its place. */
+static void remember_path(tutti_comm *comm, const char *path)
+{
+    struct stat status;
+    if (stat(path, &status) < 0)
+        return;
+    snprintf(comm->ring.meeting_path, sizeof comm->ring.meeting_path, "%s", path);
+    comm->ring.meeting_device = status.st_dev;
+    comm->ring.meeting_inode = status.st_ino;
+}
+
+void serving_remove_path(tutti_comm *comm)
+{
+    const struct comm_ring *ring = &comm->ring;
+    struct stat status;
+    if (ring->meeting_path[0] != '\0' && stat(ring->meeting_path, &status) == 0 &&
+        status.st_dev == ring->meeting_device && status.st_ino == ring->meeting_inode)
+        unlink(ring->meeting_path);
 }
 
 static int serve_unix(tutti_comm *comm, const char *name, struct tutti_error *error)
@@ -45,7 +66,7 @@ static int serve_unix(tutti_comm *comm, const char *name, struct tutti_error *er
     if (fd == TUTTI_ERR_REFUSED)
         return TUTTI_OK;
     if (fd >= 0 && name[0] != '@')
-        snprintf(comm->ring.meeting_path, sizeof comm->ring.meeting_path, "%s", name);
+        remember_path(comm, name);
     return fd < 0 ? fd : serve_on(comm, &fd, 1, error);
 }
 
@@ -76,7 +97,7 @@ static int serve_file(tutti_comm *comm, const char *path, struct tutti_error *er
         return error_set_errno(error, error_number,
                                "rank 0 cannot write its address to the rendezvous file %s", path);
     }
-    snprintf(comm->ring.meeting_path, sizeof comm->ring.meeting_path, "%s", path);
+    remember_path(comm, path);
     return serve_on(comm, &fd, 1, error);
 }
 

@@ -10,4 +10,7 @@
  * with the address. */
 int serve_rendezvous(tutti_comm *comm, const struct connector_targets *resolved, struct tutti_error *error);
 
+/* Removes the file or Unix socket that serve_rendezvous() made, unless another has taken its place. */
+void serving_remove_path(tutti_comm *comm);
+
 #endif

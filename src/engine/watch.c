@@ -4,6 +4,7 @@
 
 struct watch {
     uv_poll_t poll; /* first */
+    int events;
     void (*ready)(void *);
     void *context;
 };
@@ -15,8 +16,10 @@ static void free_handle(uv_handle_t *handle)
 
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
-    (void)status, (void)events; /* an error shows when the descriptor is used */
+    (void)events;
     struct watch *watch = (struct watch *)poll;
+    if (status < 0) /* libuv has stopped; the error itself shows when the descriptor is used */
+        uv_poll_start(poll, watch->events, on_poll);
     watch->ready(watch->context);
 }
 
@@ -25,6 +28,7 @@ struct watch *watch_new(uv_loop_t *loop, int fd, int events, void (*ready)(void 
     struct watch *watch = calloc(1, sizeof *watch);
     if (!watch)
         return NULL;
+    watch->events = events;
     watch->ready = ready;
     watch->context = context;
     if (uv_poll_init(loop, &watch->poll, fd) < 0) {
@@ -71,6 +75,11 @@ void alarm_set(struct alarm *alarm, int64_t in_ms)
 {
     uv_update_time(alarm->timer.loop);
     uv_timer_start(&alarm->timer, on_timer, in_ms > 0 ? (uint64_t)in_ms : 0, 0);
+}
+
+void alarm_stop(struct alarm *alarm)
+{
+    uv_timer_stop(&alarm->timer);
 }
 
 void alarm_free(struct alarm *alarm)

@@ -17,6 +17,7 @@ struct alarm;
 /* NULL when out of memory.  Rings once for each alarm_set(). */
 struct alarm *alarm_new(uv_loop_t *loop, void (*ring)(void *context), void *context);
 void alarm_set(struct alarm *alarm, int64_t in_ms); /* replaces an earlier time */
-void alarm_free(struct alarm *alarm);               /* NULL is accepted */
+void alarm_stop(struct alarm *alarm);
+void alarm_free(struct alarm *alarm); /* NULL is accepted */
 
 #endif

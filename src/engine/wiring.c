@@ -37,6 +37,8 @@ struct outgoing {
     size_t have;
     bool done;
     struct tutti_error why; /* the latest failure */
+    bool fell_back;         /* a Unix socket was tried and did not do; `unix_why` says why */
+    struct tutti_error unix_why;
 };
 
 struct incoming {
@@ -68,10 +70,34 @@ struct wiring {
     struct incoming incoming[INCOMING_MAX];
     uint64_t arrivals;
     int accepted[ROLES]; /* from the previous rank; -1: not yet */
+    int64_t warned_ms;   /* when a stranger was last mentioned */
     bool accepted_unix[ROLES];
 };
 
 /* ---- Completion -------------------------------------------------------------------------------- */
+
+/* The reason why the ring does not come about, to a neighbour that believes it does. */
+static void send_abort(const tutti_comm *comm, int control_fd, const struct tutti_error *why)
+{
+    Wire__Abort body;
+    Wire__Control message = WIRE__CONTROL__INIT;
+    size_t size = 0;
+    control_from_error(why, (uint32_t)comm->rank, &body);
+    message.body_case = WIRE__CONTROL__BODY_ABORT;
+    message.abort = &body;
+    uint8_t *payload = control_encode(&message, &size);
+    uint8_t header[FRAME_HEADER_BYTES];
+    if (!payload)
+        return;
+    struct frame frame = {.type = FRAME_CONTROL,
+                          .generation = comm->generation,
+                          .instance = comm->instance,
+                          .length = (uint32_t)size};
+    frame_encode(&frame, header);
+    if (send(control_fd, header, sizeof header, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof header)
+        (void)!send(control_fd, payload, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    free(payload);
+}
 
 static void wiring_free(struct wiring *wiring)
 {
@@ -97,10 +123,15 @@ static void wiring_free(struct wiring *wiring)
     free(wiring);
 }
 
-void wiring_stop(struct wiring *wiring)
+void wiring_stop(struct wiring *wiring, const struct tutti_error *why)
 {
-    if (wiring)
-        wiring_free(wiring);
+    if (!wiring)
+        return;
+    if (wiring->outgoing[CONTROL].done)
+        send_abort(wiring->comm, wiring->outgoing[CONTROL].fd, why);
+    if (wiring->accepted[CONTROL] >= 0)
+        send_abort(wiring->comm, wiring->accepted[CONTROL], why);
+    wiring_free(wiring);
 }
 
 static void wiring_finish(struct wiring *wiring, const struct tutti_error *error)
@@ -145,9 +176,9 @@ static void complete(struct wiring *wiring)
         control->fd = wiring->accepted[CONTROL] = -1;
         ring_open(comm, control_fds, &error);
     }
-    if (comm->peers[0].same_host && !out_unix && strstr(comm->settings.values.transports, "uds"))
-        log_info(&comm->log, "%s is on this host, but its Unix socket could not be used (%s): using TCP",
-                 comm->peers[0].text, data->why.message);
+    if (!out_unix && data->fell_back)
+        log_warning(&comm->log, "%s is on this host, but its Unix socket could not be used (%s): using TCP",
+                    comm->peers[0].text, data->unix_why.message);
     wiring_finish(wiring, &error);
 }
 
@@ -180,14 +211,30 @@ void wiring_describe(const struct wiring *wiring, char *text, size_t size)
 
 static void outgoing_connect(struct outgoing *outgoing, int first);
 
+static bool has_more_targets(const struct outgoing *outgoing)
+{
+    return outgoing->index + 1 < outgoing->wiring->comm->peers[0].targets.count;
+}
+
+/* The target in use has failed: if it was a Unix socket, remember why. */
+static void note_fallback(struct outgoing *outgoing, const struct tutti_error *why)
+{
+    log_debug(&outgoing->wiring->comm->log, "wiring: %s", why->message);
+    if (outgoing->wiring->comm->peers[0].targets.list[0].is_unix) {
+        outgoing->fell_back = true;
+        outgoing->unix_why = *why;
+    }
+}
+
 static void outgoing_failed(struct outgoing *outgoing)
 {
+    alarm_stop(outgoing->retry);
     watch_free(outgoing->watch);
     outgoing->watch = NULL;
     close(outgoing->fd);
     outgoing->fd = -1;
-    log_debug(&outgoing->wiring->comm->log, "wiring: %s", outgoing->why.message);
-    if (outgoing->index + 1 < outgoing->wiring->comm->peers[0].targets.count)
+    note_fallback(outgoing, &outgoing->why);
+    if (has_more_targets(outgoing))
         outgoing_connect(outgoing, outgoing->index + 1);
     else
         alarm_set(outgoing->retry, RETRY_MS);
@@ -230,6 +277,7 @@ static void on_answer(void *context)
         outgoing_failed(outgoing);
         return;
     }
+    alarm_stop(outgoing->retry);
     watch_free(outgoing->watch);
     outgoing->watch = NULL;
     outgoing->done = true;
@@ -267,10 +315,10 @@ static void on_connected(void *context, int fd, int index, const struct tutti_er
         alarm_set(outgoing->retry, RETRY_MS);
         return;
     }
+    if (index > outgoing->index)
+        note_fallback(outgoing, why);
     outgoing->fd = fd;
     outgoing->index = index;
-    if (why->code != TUTTI_OK && index > 0)
-        outgoing->why = *why; /* why the earlier addresses did not do */
     outgoing->have = 0;
     struct hello hello = hello_for(wiring->comm, outgoing->role, wiring->comm->peers[0].rank);
     outgoing->watch = watch_new(wiring->loop, fd, UV_READABLE, on_answer, outgoing);
@@ -278,7 +326,14 @@ static void on_connected(void *context, int fd, int index, const struct tutti_er
         error_set(&outgoing->why, TUTTI_ERR_UNREACHABLE, "cannot say hello to %s",
                   wiring->comm->peers[0].text);
         outgoing_failed(outgoing);
+        return;
     }
+    char text[128];
+    error_set(&outgoing->why, TUTTI_ERR_UNREACHABLE, "%s took the connection and has not said hello",
+              connector_print(&wiring->comm->peers[0].targets.list[index], text, sizeof text));
+    /* The last address may be the right one of a peer that has not been welcomed yet. */
+    if (has_more_targets(outgoing))
+        alarm_set(outgoing->retry, ATTEMPT_TIMEOUT_MS);
 }
 
 static void outgoing_connect(struct outgoing *outgoing, int first)
@@ -290,9 +345,14 @@ static void outgoing_connect(struct outgoing *outgoing, int first)
         alarm_set(outgoing->retry, RETRY_MS);
 }
 
+/* Time to try again from the beginning; or what took the connection has not said hello for too long. */
 static void on_retry(void *context)
 {
-    outgoing_connect(context, 0);
+    struct outgoing *outgoing = context;
+    if (outgoing->watch)
+        outgoing_failed(outgoing);
+    else
+        outgoing_connect(outgoing, 0);
 }
 
 /* ---- From the previous rank -------------------------------------------------------------------- */
@@ -318,6 +378,16 @@ static int judge_hello(const struct wiring *wiring, const struct hello *hello, i
     return HELLO_ACCEPTED;
 }
 
+/* At most one line a second about connections that are not ours: anybody can make them. */
+static bool may_warn(struct wiring *wiring)
+{
+    int64_t now_ms = (int64_t)uv_now(wiring->loop);
+    if (wiring->warned_ms != 0 && now_ms - wiring->warned_ms < 1000)
+        return false;
+    wiring->warned_ms = now_ms;
+    return true;
+}
+
 static void incoming_hello(struct incoming *incoming)
 {
     struct wiring *wiring = incoming->wiring;
@@ -326,7 +396,8 @@ static void incoming_hello(struct incoming *incoming)
     struct hello hello;
     int role;
     if (hello_decode(incoming->hello, &hello, &error) < 0) {
-        log_warning(&comm->log, "dropped a connection that is not a rank's: %s", error.message);
+        if (may_warn(wiring))
+            log_warning(&comm->log, "dropped a connection that is not a rank's: %s", error.message);
         incoming_drop(incoming);
         return;
     }
@@ -334,8 +405,9 @@ static void incoming_hello(struct incoming *incoming)
     answer.role = hello.role;
     answer.verdict = (uint8_t)judge_hello(wiring, &hello, &role);
     if (!send_hello(incoming->fd, &answer) || answer.verdict != HELLO_ACCEPTED) {
-        log_warning(&comm->log, "dropped a connection from rank %u: %s", (unsigned)hello.from,
-                    hello_verdict_text(answer.verdict));
+        if (may_warn(wiring))
+            log_warning(&comm->log, "dropped a connection from rank %u: %s", (unsigned)hello.from,
+                        hello_verdict_text(answer.verdict));
         incoming_drop(incoming);
         return;
     }
@@ -404,7 +476,7 @@ static void on_acceptable(void *context)
     struct acceptor *acceptor = context;
     struct wiring *wiring = acceptor->wiring;
     int fd = socket_accept(acceptor->fd);
-    if (fd == -EPERM)
+    if (fd == -EPERM && may_warn(wiring))
         log_warning(&wiring->comm->log, "dropped a connection from a process of another user");
     if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS || fd == -ENOMEM)
         pause_accepting(acceptor, -fd);

@@ -5,6 +5,8 @@
 #include "base/error.h"
 #include "tensor/chunk.h"
 
+#define TURNS_MAX 64 /* slices in one progress(): a deadline, an abort and other work must get through */
+
 /* ---- Geometry ---------------------------------------------------------------------------------- */
 
 size_t executor_total(const struct fingerprint *call, int size)
@@ -246,7 +248,7 @@ static int advance_sending(struct executor *x, struct tutti_error *error)
 static int executor_progress(struct operation *operation, struct tutti_error *error)
 {
     struct executor *x = (struct executor *)operation;
-    for (;;) {
+    for (int turn = 0; turn < TURNS_MAX; turn++) {
         operation->wait = (struct operation_wait){NULL, NULL};
         /* Sending first: a peer may be idle until it arrives. */
         int sent = advance_sending(x, error);
@@ -262,6 +264,8 @@ static int executor_progress(struct operation *operation, struct tutti_error *er
         assert(operation->wait.receive || operation->wait.send);
         return TUTTI_PENDING;
     }
+    operation->wait = (struct operation_wait){NULL, NULL}; /* not blocked: others want a turn too */
+    return TUTTI_PENDING;
 }
 
 void executor_init(struct executor *x, const struct executor_group *group, const struct schedule *schedule,

@@ -2,10 +2,13 @@
 
 #include <string.h>
 
+/* Looks only at what the ranks must agree about: neither at fields that the operation does not have, nor at
+ * deadlines, which are each rank's own. */
 static bool fits_with(const struct tutti_call *first, const struct tutti_call *call)
 {
-    return call->op == first->op && call->type == first->type && call->reduction == first->reduction &&
-           call->root == first->root && call->timeout_ms == first->timeout_ms;
+    bool same_detail =
+        call->op == TUTTI_BROADCAST ? call->root == first->root : call->reduction == first->reduction;
+    return call->op == first->op && call->type == first->type && same_detail;
 }
 
 size_t fusion_run_length(const struct tutti_call *calls, size_t count)

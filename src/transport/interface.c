@@ -1,6 +1,7 @@
 #include "transport/interface.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -9,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/error.h"
+
+#define SPEC_BYTES_MAX 1024 /* as long as a setting may be */
 
 static bool is_link_local(const struct sockaddr *address)
 {
@@ -34,11 +37,15 @@ static bool in_network(const struct sockaddr *address, const char *item)
         return false;
     memcpy(network, item, (size_t)(slash - item));
     network[slash - item] = '\0';
-    int bits, prefix = atoi(slash + 1);
+    char *end;
+    int bits;
+    long prefix = strtol(slash + 1, &end, 10);
+    if (slash[1] < '0' || slash[1] > '9' || *end != '\0')
+        return false;
     const uint8_t *own = address_bytes(address, &bits);
     if (inet_pton(address->sa_family, network, bytes) != 1 || prefix < 0 || prefix > bits)
         return false;
-    int whole = prefix / 8, rest = prefix % 8;
+    int whole = (int)prefix / 8, rest = (int)prefix % 8;
     if (memcmp(own, bytes, (size_t)whole) != 0)
         return false;
     return rest == 0 || ((own[whole] ^ bytes[whole]) >> (8 - rest)) == 0;
@@ -47,7 +54,7 @@ static bool in_network(const struct sockaddr *address, const char *item)
 /* Does the specification choose this address of this interface? */
 static bool is_chosen(const char *spec, const struct ifaddrs *entry)
 {
-    char items[256];
+    char items[SPEC_BYTES_MAX];
     bool any_positive = false, chosen = false;
     snprintf(items, sizeof items, "%s", spec ? spec : "");
     char *rest = items;
@@ -87,7 +94,7 @@ int interface_addresses(const char *spec, struct sockaddr_storage *addresses, in
 {
     struct ifaddrs *entries = NULL;
     if (getifaddrs(&entries) < 0)
-        return error_set(error, TUTTI_ERR_SYSTEM, "cannot list the network interfaces");
+        return error_set_errno(error, errno, "cannot list the network interfaces");
     int count = 0;
     for (const struct ifaddrs *entry = entries; entry && count < max; entry = entry->ifa_next) {
         const struct sockaddr *address = entry->ifa_addr;

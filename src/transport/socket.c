@@ -247,6 +247,21 @@ static bool is_connected_to_itself(const struct sockaddr_storage *peer, int fd)
     return memcmp(&own, peer, sizeof own) == 0;
 }
 
+/* The process at the other end of a Unix connection, as it was when it connected or listened.  Linux only:
+ * elsewhere this is getpeereid() or LOCAL_PEERCRED. */
+static bool unix_peer(int fd, struct ucred *peer)
+{
+    socklen_t length = sizeof *peer;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, &length) == 0;
+}
+
+/* Names in the abstract namespace have no permissions: both sides look who is at the other end. */
+static bool unix_peer_is_trusted(int fd)
+{
+    struct ucred peer;
+    return unix_peer(fd, &peer) && (peer.uid == geteuid() || peer.uid == 0);
+}
+
 int socket_connect_result(int fd)
 {
     int error_number = 0;
@@ -260,15 +275,9 @@ int socket_connect_result(int fd)
     memset(&peer, 0, sizeof peer);
     if (getpeername(fd, (struct sockaddr *)&peer, &length) < 0)
         return errno == ENOTCONN ? EINPROGRESS : errno;
+    if (peer.ss_family == AF_UNIX)
+        return unix_peer_is_trusted(fd) ? 0 : EPERM;
     return is_connected_to_itself(&peer, fd) ? ECONNREFUSED : 0;
-}
-
-/* The process at the other end of a Unix connection, as it was when it connected.  Linux only: elsewhere
- * this is getpeereid() or LOCAL_PEERCRED. */
-static bool unix_peer(int fd, struct ucred *peer)
-{
-    socklen_t length = sizeof *peer;
-    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, &length) == 0;
 }
 
 int socket_accept(int listen_fd)
@@ -287,8 +296,7 @@ int socket_accept(int listen_fd)
         set_tcp_options(fd);
         return fd;
     }
-    struct ucred peer;
-    if (unix_peer(fd, &peer) && (peer.uid == geteuid() || peer.uid == 0))
+    if (unix_peer_is_trusted(fd))
         return fd;
     close(fd);
     return -EPERM;

@@ -25,6 +25,7 @@ int socket_listen_tcp(struct sockaddr_storage *address, int port_min, int port_m
  * socket_connect_result()), or minus an errno. */
 int socket_connect_unix(const char *name);
 int socket_connect_tcp(const struct sockaddr *address, socklen_t length);
+/* Also checks, on a Unix socket, that the same user (or root) listens: else EPERM. */
 int socket_connect_result(int fd); /* 0 or an errno */
 
 /* Accepts one connection: the descriptor, or minus an errno (-EAGAIN: none waits).  A Unix peer of another

@@ -231,7 +231,7 @@ void stream_set_options(int fd, enum stream_transport transport, const struct st
         (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, options->congestion,
                          (socklen_t)strlen(options->congestion));
 #ifdef __linux__
-    set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, 1 + options->dead_after_ms / 2000);
+    set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, 1 + options->dead_after_ms / 1000);
     set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, 1);
     set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
     /* No TCP_USER_TIMEOUT: it would also end the connection to a rank that lives but computes for long while
