@@ -116,11 +116,12 @@ static void on_deadline(void *context)
         error_set(&error, TUTTI_ERR_TIMEOUT, "the group of %d was not complete within %.1f s: %s",
                   comm->launch.size, seconds, join->why.message);
     } else {
-        error_set(
-            &error, TUTTI_ERR_UNREACHABLE,
-            "no rendezvous at %s within %.1f s (%s): start rank 0 (which serves it) or `tutti rendezvous` "
-            "there, and check TUTTI_RENDEZVOUS on every rank",
-            where, seconds, join->why.message);
+        error_set(&error, TUTTI_ERR_UNREACHABLE,
+                  "no rendezvous at %s within %.1f s (%s): %s, and check TUTTI_RENDEZVOUS on every rank",
+                  where, seconds, join->why.message,
+                  comm->launch.rank == 0
+                      ? "rank 0 would serve it, but the address is not one of this host or was taken"
+                      : "start rank 0 (which serves it) or `tutti rendezvous` there");
     }
     join_finish(join, &error);
 }
@@ -363,7 +364,9 @@ static void on_frame(struct connection *connection, const struct frame *frame, c
         join_finish(join, &error);
         break;
     default:
-        break; /* a newer rendezvous may say more */
+        error_set(&error, TUTTI_ERR_PROTOCOL, "the rendezvous sent a message that is not for a member");
+        join_finish(join, &error);
+        break;
     }
     wire__control__free_unpacked(message, NULL);
 }
