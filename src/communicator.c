@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "engine/clock.h"
 #include "engine/comm.h"
-#include "tensor/type.h"
+#include "executor/arguments.h"
 
 #define TEXT2(x) #x
 #define TEXT(x)  TEXT2(x)
@@ -18,6 +18,12 @@
 const char *tutti_version(void)
 {
     return TEXT(TUTTI_VERSION_MAJOR) "." TEXT(TUTTI_VERSION_MINOR) "." TEXT(TUTTI_VERSION_PATCH);
+}
+
+/* A child of fork() has the communicator's memory, but neither its thread nor a right to its connections. */
+static bool is_of_parent(const tutti_comm *comm)
+{
+    return comm->worker && worker_is_foreign(comm->worker);
 }
 
 /* ---- Joining ----------------------------------------------------------------------------------- */
@@ -186,7 +192,17 @@ int tutti_finalize(tutti_comm *comm, int timeout_ms)
 {
     if (!comm)
         return TUTTI_ERR_ARGUMENT;
-    if (timeout_ms <= 0)
+    if (is_of_parent(comm))
+        return TUTTI_ERR_UNSUPPORTED;
+    struct tutti_error error;
+    if (timeout_ms < 0)
+        return comm_local_error(comm,
+                                (error_set(&error, TUTTI_ERR_ARGUMENT,
+                                           "finalize: timeout_ms is %d: give milliseconds, or 0 for the "
+                                           "default deadline of a call",
+                                           timeout_ms),
+                                 &error));
+    if (timeout_ms == 0)
         timeout_ms = comm->settings.values.call_timeout_ms;
     int64_t until_ns = clock_now_ns() + timeout_ms * NS_PER_MS;
     struct tutti_call barrier = {.op = TUTTI_BARRIER, .timeout_ms = timeout_ms};
@@ -219,8 +235,8 @@ static void leave_loop(tutti_comm *comm)
 
 void tutti_free(tutti_comm *comm)
 {
-    if (!comm)
-        return;
+    if (!comm || is_of_parent(comm))
+        return; /* the memory goes with the child; closing anything properly could disturb the parent */
     if (comm->size > 1 && comm->phase != COMM_FINALIZED && !comm_has_failed(comm)) {
         struct tutti_error error;
         error_set(&error, TUTTI_ERR_ABORTED, "rank %d freed its communicator without finalizing it",
@@ -243,7 +259,7 @@ void tutti_free(tutti_comm *comm)
     free(comm->out);
     if (comm->worker)
         worker_release(comm->worker);
-    progress_free(comm);
+    issue_free(comm);
     if (comm->doorbell >= 0)
         close(comm->doorbell);
     if (comm->completion_fd >= 0)
@@ -258,6 +274,8 @@ int tutti_abort(tutti_comm *comm, const char *reason)
 {
     if (!comm)
         return TUTTI_ERR_ARGUMENT;
+    if (is_of_parent(comm))
+        return TUTTI_ERR_UNSUPPORTED;
     struct tutti_error error;
     error_set(&error, TUTTI_ERR_ABORTED, "aborted by rank %d: %s", comm->rank,
               reason && *reason ? reason : "no reason given");
@@ -277,6 +295,10 @@ int tutti_get_error(tutti_comm *comm, struct tutti_error *error)
     struct tutti_error current = TUTTI_ERROR_INIT;
     if (!comm) {
         error_set(&current, TUTTI_ERR_MEMORY, "there was no memory for a communicator");
+    } else if (is_of_parent(comm)) {
+        error_set(&current, TUTTI_ERR_UNSUPPORTED,
+                  "this communicator belongs to the parent process: fork() does not copy it; call "
+                  "tutti_init() in the child, or let the child exec");
     } else {
         pthread_mutex_lock(&comm->lock);
         current = comm_has_failed(comm) ? comm->failure : comm->local_error;
@@ -331,6 +353,8 @@ int tutti_fd(tutti_comm *comm)
 {
     if (!comm)
         return TUTTI_ERR_ARGUMENT;
+    if (is_of_parent(comm))
+        return TUTTI_ERR_UNSUPPORTED;
     pthread_mutex_lock(&comm->lock);
     int fd = comm_refuse_if_dead(comm);
     if (fd == TUTTI_OK) {
@@ -344,118 +368,25 @@ int tutti_fd(tutti_comm *comm)
     return fd;
 }
 
-/* ---- Checking calls ---------------------------------------------------------------------------- */
-
-struct extent {
-    const char *begin;
-    size_t bytes;
-};
-
-static bool overlap(struct extent a, struct extent b)
-{
-    return a.bytes > 0 && b.bytes > 0 && a.begin < b.begin + b.bytes && b.begin < a.begin + a.bytes;
-}
-
-/* The parts of `send` and `recv` that this rank's part of the call uses; and where in place begins: the
- * address in one of the two that the other must have. */
-static void call_extents(const tutti_comm *comm, const struct tutti_call *call, struct extent *send,
-                         struct extent *recv, const char **in_place_send)
-{
-    size_t block = call->count * tutti_type_size(call->type), all = block * (size_t)comm->size;
-    size_t own = block * (size_t)comm->rank;
-    *send = (struct extent){call->send, block};
-    *recv = (struct extent){call->recv, block};
-    *in_place_send = call->recv;
-    switch (call->op) {
-    case TUTTI_BROADCAST:
-        if (comm->rank != call->root)
-            *send = (struct extent){NULL, 0};
-        break;
-    case TUTTI_GATHER:
-    case TUTTI_ALL_GATHER:
-        recv->bytes = call->op == TUTTI_GATHER && comm->rank != call->root ? 0 : all;
-        *in_place_send = call->recv ? (const char *)call->recv + own : NULL;
-        break;
-    case TUTTI_REDUCE_SCATTER:
-        send->bytes = all;
-        *in_place_send = call->recv ? (const char *)call->recv - own : NULL;
-        break;
-    default:
-        break;
-    }
-}
-
-static int check_buffers(const tutti_comm *comm, const struct tutti_call *call, struct tutti_error *error)
-{
-    const char *name = operation_name(call->op), *in_place_send;
-    struct extent send, recv;
-    call_extents(comm, call, &send, &recv, &in_place_send);
-    bool no_send = send.bytes > 0 && !send.begin, no_recv = recv.bytes > 0 && !recv.begin;
-    if (no_send || no_recv)
-        return error_set(error, TUTTI_ERR_ARGUMENT,
-                         "%s: %s is NULL, but %zu bytes of it are needed on rank %d", name,
-                         no_send ? "send" : "recv", no_send ? send.bytes : recv.bytes, comm->rank);
-    if (send.begin != in_place_send && overlap(send, recv))
-        return error_set(
-            error, TUTTI_ERR_ARGUMENT,
-            "%s: send [%p, +%zu) and recv [%p, +%zu) overlap without being in place: use separate "
-            "buffers, or %s",
-            name, (const void *)send.begin, send.bytes, (const void *)recv.begin, recv.bytes,
-            call->op == TUTTI_REDUCE_SCATTER ? "recv == send + rank * count"
-            : send.bytes == recv.bytes       ? "send == recv"
-                                             : "send == recv + rank * count");
-    return TUTTI_OK;
-}
-
-static int check_call(const tutti_comm *comm, const struct tutti_call *call, struct tutti_error *error)
-{
-    if (!operation_is_valid(call->op))
-        return error_set(error, TUTTI_ERR_ARGUMENT, "%d is no operation: use one of enum tutti_operation",
-                         call->op);
-    const char *name = operation_name(call->op);
-    if (call->timeout_ms < 0)
-        return error_set(error, TUTTI_ERR_ARGUMENT,
-                         "%s: timeout_ms is %d: give milliseconds, or 0 for the default", name,
-                         call->timeout_ms);
-    if (call->op == TUTTI_BARRIER)
-        return TUTTI_OK;
-    if (!type_is_valid(call->type))
-        return error_set(error, TUTTI_ERR_ARGUMENT, "%s: %d is no element type: use one of enum tutti_type",
-                         name, call->type);
-    bool reduces = call->op == TUTTI_ALL_REDUCE || call->op == TUTTI_REDUCE_SCATTER;
-    if (reduces && !reduction_is_valid(call->reduction))
-        return error_set(error, TUTTI_ERR_ARGUMENT, "%s: %d is no reduction: use one of enum tutti_reduction",
-                         name, call->reduction);
-    bool rooted = call->op == TUTTI_BROADCAST || call->op == TUTTI_GATHER;
-    if (rooted && (call->root < 0 || call->root >= comm->size))
-        return error_set(error, TUTTI_ERR_ARGUMENT, "%s: root is %d, but the ranks are 0 to %d", name,
-                         call->root, comm->size - 1);
-    if (call->count > (SIZE_MAX >> 1) / tutti_type_size(call->type) / (size_t)comm->size)
-        return error_set(error, TUTTI_ERR_ARGUMENT, "%s: a count of %zu elements does not fit in memory",
-                         name, call->count);
-    return check_buffers(comm, call, error);
-}
+/* ---- Calls ------------------------------------------------------------------------------------- */
 
 static int check_calls(tutti_comm *comm, const struct tutti_call *calls, size_t count,
                        tutti_request **request)
 {
     if (!comm)
         return TUTTI_ERR_ARGUMENT;
+    if (is_of_parent(comm))
+        return TUTTI_ERR_UNSUPPORTED;
     struct tutti_error error = TUTTI_ERROR_INIT;
-    if (comm_has_failed(comm) || comm->phase != COMM_ACTIVE)
+    if (comm_has_failed(comm) || atomic_load(&comm->phase) != COMM_ACTIVE)
         return TUTTI_OK; /* the engine has the answer */
     if (!request || !calls || count == 0)
-        return comm_local_error(
-            comm, (error_set(&error, TUTTI_ERR_ARGUMENT, "%s",
-                             !request ? "the place for the request is NULL" : "there are no calls to start"),
-                   &error));
-    for (size_t i = 0; i < count; i++)
-        if (check_call(comm, &calls[i], &error) < 0)
-            return comm_local_error(comm, &error);
-    return TUTTI_OK;
+        error_set(&error, TUTTI_ERR_ARGUMENT, "%s",
+                  !request ? "the place for the request is NULL" : "there are no calls to start");
+    else
+        arguments_check(comm->rank, comm->size, calls, count, &error);
+    return error.code < 0 ? comm_local_error(comm, &error) : TUTTI_OK;
 }
-
-/* ---- Calls ------------------------------------------------------------------------------------- */
 
 int tutti_start(tutti_comm *comm, const struct tutti_call *calls, size_t count, tutti_request **request)
 {
@@ -478,7 +409,9 @@ int tutti_wait(tutti_request **request, int timeout_ms)
 {
     if (!request)
         return TUTTI_ERR_ARGUMENT;
-    return *request ? progress_wait(request, timeout_ms) : TUTTI_OK;
+    if (!*request)
+        return TUTTI_OK;
+    return is_of_parent((*request)->comm) ? TUTTI_ERR_UNSUPPORTED : progress_wait(request, timeout_ms);
 }
 
 static int run_blocking(tutti_comm *comm, const struct tutti_call *call)

@@ -14,17 +14,19 @@
  * arguments.  `count` is always a number of elements, never of bytes; what it counts is said at each
  * operation.
  *
- * Errors.  A function that can fail returns `enum tutti_status`: zero or positive is success, negative is
- * an error.  tutti_get_error() gives the full sentence.  An error in the arguments is local: the call
- * did nothing, and the group lives on.  Any other error (a lost peer, an expired deadline, an abort)
- * is the end of the group on every rank: each pending and later call returns an error that names the
- * same kind of cause, and only tutti_get_error(), tutti_wait() and tutti_free() make sense after it.
- * A failed call may have left anything in its `recv` buffer, but nothing writes there after it returned.
+ * Errors.  A function that can fail returns a value of `enum tutti_status`: zero or positive is success,
+ * negative is an error; tutti_get_error() gives the full sentence.  An error in the arguments is local: the
+ * call did nothing, and the group lives on.  Any other error (a lost peer, an expired deadline, an abort) is
+ * the end of the group on every rank: each pending and later call returns an error that names the cause, and
+ * what is left to do is tutti_wait() for what is pending, tutti_get_error() and tutti_free().  A failed call
+ * may have left anything in its `recv` buffer, but nothing writes there after it returned.
  *
- * Threads.  Calls on different communicators are independent.  Collectives on one communicator must
- * be issued in the same order on every rank, so issue them from one thread at a time; calls that
- * overlap are serialised.  tutti_wait(), tutti_abort() and tutti_get_error() may be called from any
- * thread at any time.
+ * Threads.  Calls on different communicators are independent.  Collectives on one communicator must be issued
+ * in the same order on every rank, so issue them from one thread at a time; calls that overlap are
+ * serialised.  tutti_wait(), tutti_abort() and tutti_get_error() may be called from any thread at any time.
+ *
+ * Processes.  A child of fork() cannot use its parent's communicators: calls on them return
+ * TUTTI_ERR_UNSUPPORTED and disturb nobody.  tutti handles no signals, and its sockets raise no SIGPIPE.
  */
 #ifndef TUTTI_TUTTI_H
 #define TUTTI_TUTTI_H
@@ -104,8 +106,9 @@ typedef struct tutti_comm tutti_comm;       /* a communicator */
 typedef struct tutti_request tutti_request; /* operations under way */
 
 /* How to start.  A field that is zero is "not given": the environment variable decides, and then
- * the default.  docs/configuration.md describes every field, its variable and its default; it is
- * generated from the table that reads them.  Strings are copied. */
+ * the default (so a zero here does not switch off what a variable switches on).  docs/configuration.md
+ * describes every field, its variable and its default; it is generated from the table that reads them.
+ * Strings are copied. */
 struct tutti_config {
     size_t struct_size;     /* set by TUTTI_CONFIG_INIT */
     int size;               /* ranks in the group; 0: taken from the launcher's variables */
@@ -150,7 +153,8 @@ TUTTI_API int tutti_finalize(tutti_comm *comm, int timeout_ms);
  * become invalid.  No other thread may use `comm` or its requests any more.  NULL is accepted. */
 TUTTI_API void tutti_free(tutti_comm *comm);
 
-/* Ends the group on every rank; `reason` (copied, may be NULL) is what the others are told.  Any thread. */
+/* Ends the group on every rank; `reason` (copied, may be NULL) is what the others are told: "aborted by rank
+ * 2: reason".  Does nothing to a group that has failed or is finalized already.  Any thread. */
 TUTTI_API int tutti_abort(tutti_comm *comm, const char *reason);
 
 /* Fills *error with the failure of the group or, while it lives, with the latest argument error of
@@ -162,20 +166,21 @@ TUTTI_API int tutti_size(const tutti_comm *comm); /* -1 likewise */
 
 /* The links to the ring neighbours: what carries the bytes, and how many it carried. */
 struct tutti_link_info {
-    size_t struct_size;  /* set by TUTTI_LINK_INFO_INIT */
-    int peer;            /* the rank at the other end */
-    char transport[16];  /* "uds" or "tcp" */
-    char host[256];      /* name of the peer's host */
-    uint64_t sent_bytes; /* headers and payloads of data frames */
-    uint64_t received_bytes;
+    size_t struct_size;      /* set by TUTTI_LINK_INFO_INIT */
+    int peer;                /* the rank at the other end */
+    char transport[16];      /* "uds" or "tcp" */
+    char host[256];          /* name of the peer's host */
+    uint64_t sent_bytes;     /* headers and payloads of data frames */
+    uint64_t received_bytes; /* likewise */
 };
 #define TUTTI_LINK_INFO_INIT                                                                                 \
     {                                                                                                        \
         sizeof(struct tutti_link_info), -1, {0}, {0}, 0, 0                                                   \
     }
 
-/* `index` 0 is the link to the next rank of the ring, 1 the one from the previous rank. TUTTI_ERR_ARGUMENT
- * beyond (a group of one has no links).  Exact only while no operation is under way. */
+/* `index` 0 is the link to the next rank of the ring, which only sends; 1 the one from the previous rank,
+ * which only receives.  TUTTI_ERR_ARGUMENT beyond (a group of one has no links).  Exact only while no
+ * operation is under way. */
 TUTTI_API int tutti_get_link(tutti_comm *comm, int index, struct tutti_link_info *info);
 
 /* ---- Tensors ----------------------------------------------------------------------------------- */
@@ -192,9 +197,10 @@ enum tutti_type {
     TUTTI_INT64 = 8
 };
 
-/* How elements are combined.  Integers wrap around.  float16 and bfloat16 are added in float32 and
- * rounded to nearest even.  MIN and MAX give NaN when any operand is NaN.  AVG is SUM divided by the
- * number of ranks (integers: truncated towards zero). */
+/* How elements are combined.  Integers wrap around.  Two terms of float16 or bfloat16 are combined in float32
+ * and rounded to nearest even, at each of the size - 1 additions.  MIN and MAX give NaN when any operand is
+ * NaN.  AVG is SUM divided by the number of ranks (integers: truncated towards zero); where the sum
+ * overflows, so does it. */
 enum tutti_reduction { TUTTI_SUM = 1, TUTTI_PRODUCT = 2, TUTTI_MIN = 3, TUTTI_MAX = 4, TUTTI_AVG = 5 };
 
 /* Bytes of one element; 0 for a value that is no type. */
@@ -227,7 +233,8 @@ TUTTI_API int tutti_gather(tutti_comm *comm, const void *send, void *recv, size_
                            int root);
 
 /* recv = this rank's part of the reduction of every rank's send.  count: elements that each rank receives;
- * send holds size * count and is not changed.  In place: recv == send + rank * count. */
+ * send holds size * count and is not changed, but for this rank's part in place: recv == send + rank * count.
+ */
 TUTTI_API int tutti_reduce_scatter(tutti_comm *comm, const void *send, void *recv, size_t count,
                                    enum tutti_type type, enum tutti_reduction reduction);
 
@@ -256,17 +263,19 @@ struct tutti_call {
     enum tutti_type type;
     enum tutti_reduction reduction;
     int root;
-    int timeout_ms; /* deadline of this call: when it passes, the group ends; 0: call_timeout_ms */
+    int timeout_ms; /* deadline, from the issue: when it passes, the group ends; 0: call_timeout_ms */
 };
 
-/* Issues `calls` of them as one request; their progress needs no further call.  Copies `calls`; borrows the
- * buffers until the request completes.  On an error nothing was issued and *request is NULL.  Several calls
- * at once are fused where that pays; either all complete or the group has failed. */
+/* Issues the `count` calls at `calls` as one request; their progress needs no further call.  Copies `calls`;
+ * borrows the buffers until the request completes.  On an error nothing was issued and *request is NULL.
+ * Several calls at once are fused where that pays, so they must not depend on each other: what one writes no
+ * other may read or write (TUTTI_ERR_ARGUMENT).  Either all complete or the group has failed. */
 TUTTI_API int tutti_start(tutti_comm *comm, const struct tutti_call *calls, size_t count,
                           tutti_request **request);
 
-/* As tutti_start() followed by tutti_wait(), without waking another thread: what the blocking calls do,
- * in slices of `timeout_ms`.  When it returns TUTTI_PENDING, *request must be waited for; else it is NULL. */
+/* As tutti_start() followed by tutti_wait(request, timeout_ms), but driven by the calling thread from the
+ * first byte; the blocking calls are this with a `timeout_ms` of -1.  When it returns TUTTI_PENDING, *request
+ * must be waited for; else it is NULL. */
 TUTTI_API int tutti_run(tutti_comm *comm, const struct tutti_call *calls, size_t count, int timeout_ms,
                         tutti_request **request);
 

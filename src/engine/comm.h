@@ -24,7 +24,7 @@
 #include "group/launcher.h"
 #include "wire/hello.h"
 
-#define COMM_ALGORITHMS_MAX 32
+#define COMM_ALGORITHMS_MAX 32 /* of the table in algorithm/ */
 
 /* Who moves data.  FREE: nobody right now.  CALLER: a thread in a blocking call or a wait.  LOOP: the worker,
  * in a callback; it gives the token back before it returns to libuv. */
@@ -147,6 +147,13 @@ int comm_refuse_if_dead(tutti_comm *comm);
 /* Waits on `changed` until `until_ns` at most.  With the lock. */
 void comm_wait_changed(tutti_comm *comm, int64_t until_ns);
 
+/* ---- issue.c: with the lock -------------------------------------------------------------------- */
+
+/* Puts validated calls at the end of the queue as one request; fused where that pays. */
+int issue_calls(tutti_comm *comm, const struct tutti_call *calls, size_t count, tutti_request **request);
+void issue_release(tutti_request *request); /* for reuse */
+void issue_free(tutti_comm *comm);          /* requests, schedules, scratch; needs no lock any more */
+
 /* ---- progress.c -------------------------------------------------------------------------------- */
 
 /* Issues validated calls as one request: left to the loop, or driven by the caller as in tutti_run(). */
@@ -164,7 +171,6 @@ void progress_complete_head(tutti_comm *comm, int status);
 /* Moves asynchronous calls on the worker's thread; a task. */
 void progress_drive_on_loop(void *comm);
 void progress_stop_polls(tutti_comm *comm);
-void progress_free(tutti_comm *comm); /* requests, schedules, scratch */
 
 /* ---- ring.c: on the worker's thread ------------------------------------------------------------ */
 

@@ -193,7 +193,8 @@ void connection_send(struct connection *connection, const struct frame *frame, c
     set_interest(connection);
 }
 
-void connection_send_control(struct connection *connection, const Wire__Control *message)
+void connection_send_control(struct connection *connection, const struct frame *group,
+                             const Wire__Control *message)
 {
     if (connection->state != CONNECTION_OPEN || connection->failure.code != TUTTI_OK)
         return;
@@ -207,6 +208,8 @@ void connection_send_control(struct connection *connection, const Wire__Control 
         return;
     }
     struct frame frame = {.type = FRAME_CONTROL, .flags = FRAME_HAS_PAYLOAD_CRC, .length = (uint32_t)size};
+    frame.instance = group ? group->instance : 0;
+    frame.generation = group ? group->generation : 0;
     connection_send(connection, &frame, bytes);
     free(bytes);
 }

@@ -29,7 +29,9 @@ void *connection_context(const struct connection *connection);
 
 /* Queues and sends what goes at once.  Failures come through closed(), later, never from inside this call. */
 void connection_send(struct connection *connection, const struct frame *frame, const void *payload);
-void connection_send_control(struct connection *connection, const Wire__Control *message);
+/* `group`: whose instance and generation the frame carries; NULL before there is one. */
+void connection_send_control(struct connection *connection, const struct frame *group,
+                             const Wire__Control *message);
 
 /* Reads and delivers whatever has arrived, at once, as the loop would. */
 void connection_drain(struct connection *connection);

@@ -254,7 +254,7 @@ static void send_join(struct join *join)
     Wire__Control message = WIRE__CONTROL__INIT;
     message.body_case = WIRE__CONTROL__BODY_JOIN;
     message.join = &body;
-    connection_send_control(join->connection, &message);
+    connection_send_control(join->connection, NULL, &message);
     join->state = JOIN_ANNOUNCED;
     char where[300];
     endpoint_print(&join->meeting, where, sizeof where);

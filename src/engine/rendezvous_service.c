@@ -249,7 +249,7 @@ static void machine_send(void *context, uint64_t id, const Wire__Control *messag
 {
     struct visitor *visitor = find(context, id);
     if (visitor)
-        connection_send_control(visitor->connection, message);
+        connection_send_control(visitor->connection, NULL, message);
 }
 
 static void machine_close(void *context, uint64_t id)

@@ -4,7 +4,6 @@
  * A connection that closes without a goodbye is a lost peer.  So is one that is silent for `dead_after_ms`,
  * unless this process itself slept for that time: then it first reads what has arrived meanwhile. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "base/error.h"
@@ -32,14 +31,8 @@ static struct frame frame_for(const tutti_comm *comm, enum frame_type type)
 
 static void send_control(tutti_comm *comm, int side, const Wire__Control *message)
 {
-    size_t size = 0;
-    uint8_t *bytes = control_encode(message, &size);
-    if (!bytes)
-        return; /* out of memory: the close of the connection will have to tell */
-    struct frame frame = frame_for(comm, FRAME_CONTROL);
-    frame.length = (uint32_t)size;
-    connection_send(comm->ring.connection[side], &frame, bytes);
-    free(bytes);
+    struct frame group = frame_for(comm, FRAME_CONTROL);
+    connection_send_control(comm->ring.connection[side], &group, message);
 }
 
 /* ---- What arrives ------------------------------------------------------------------------------ */

@@ -2,7 +2,9 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include "base/error.h"
 
 #define WORKERS_MAX 1 /* one loop carries control traffic and asynchronous calls of every communicator */
@@ -14,6 +16,7 @@ struct worker {
     pthread_mutex_t lock; /* guards what follows */
     struct worker_task *first, **last;
     bool stopping;
+    unsigned forks; /* when it was made */
 };
 
 static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -21,6 +24,36 @@ static struct {
     struct worker *worker;
     int references;
 } pool[WORKERS_MAX];
+
+/* How often this process is the child of a fork() since the first worker was made. */
+static atomic_uint forks;
+
+static void lock_pool(void)
+{
+    pthread_mutex_lock(&pool_lock);
+}
+
+static void unlock_pool(void)
+{
+    pthread_mutex_unlock(&pool_lock);
+}
+
+static void begin_as_child(void)
+{
+    atomic_fetch_add(&forks, 1);
+    memset(pool, 0, sizeof pool); /* the parent's */
+    pthread_mutex_unlock(&pool_lock);
+}
+
+static void watch_forks(void)
+{
+    pthread_atfork(lock_pool, unlock_pool, begin_as_child);
+}
+
+bool worker_is_foreign(const struct worker *worker)
+{
+    return worker->forks != atomic_load_explicit(&forks, memory_order_relaxed);
+}
 
 /* Runs what has been posted so far.  A task may be posted again from within. */
 static void run_tasks(uv_async_t *wake)
@@ -65,6 +98,7 @@ static struct worker *worker_new(struct tutti_error *error)
         error_set(error, TUTTI_ERR_MEMORY, "no memory for a worker loop");
         return NULL;
     }
+    worker->forks = atomic_load(&forks);
     worker->last = &worker->first;
     pthread_mutex_init(&worker->lock, NULL);
     int status = uv_loop_init(&worker->loop);
@@ -99,6 +133,8 @@ static struct worker *worker_new(struct tutti_error *error)
 
 struct worker *worker_acquire(struct tutti_error *error)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_forks);
     pthread_mutex_lock(&pool_lock);
     int least = 0;
     for (int i = 1; i < WORKERS_MAX; i++)

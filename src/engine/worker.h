@@ -21,6 +21,10 @@ struct worker_task {
 struct worker *worker_acquire(struct tutti_error *error);
 void worker_release(struct worker *worker);
 
+/* Was it made by a parent of this process?  Its thread does not exist here, and its descriptors are shared
+ * with the parent: leave it alone. */
+bool worker_is_foreign(const struct worker *worker);
+
 uv_loop_t *worker_loop(struct worker *worker);
 
 /* Runs the task on the worker's thread, soon, in the order of posting.  Does nothing when the task is queued

@@ -95,7 +95,7 @@ static int frame_check(const struct executor *x, const struct link *link, const 
                        uint32_t length, struct tutti_error *error)
 {
     const struct operation *operation = &x->operation;
-    char theirs[128], ours[128];
+    char theirs[192], ours[192];
     int code = TUTTI_ERR_MISMATCH;
     if (frame->instance != x->group->instance || frame->generation != x->group->generation) {
         code = error_set(error, TUTTI_ERR_PROTOCOL,

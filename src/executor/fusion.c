@@ -1,6 +1,8 @@
 #include "executor/fusion.h"
 
 #include <string.h>
+#include "base/bytes.h"
+#include "base/crc32c.h"
 
 /* Looks only at what the ranks must agree about: neither at fields that the operation does not have, nor at
  * deadlines, which are each rank's own. */
@@ -16,13 +18,25 @@ size_t fusion_run_length(const struct tutti_call *calls, size_t count)
     if (calls[0].op != TUTTI_ALL_REDUCE && calls[0].op != TUTTI_BROADCAST)
         return 1;
     size_t length = 0, total = 0;
-    for (; length < count && fits_with(&calls[0], &calls[length]); length++) {
+    for (; length < count && length < FUSION_CALLS_MAX && fits_with(&calls[0], &calls[length]); length++) {
         size_t bytes = calls[length].count * tutti_type_size(calls[length].type);
         if (bytes > FUSION_CALL_BYTES_MAX || total + bytes > FUSION_TOTAL_BYTES_MAX)
             break;
         total += bytes;
     }
     return length > 0 ? length : 1;
+}
+
+void fusion_fingerprint(struct fingerprint *print, const struct tutti_call *calls, size_t count)
+{
+    print->count = 0;
+    print->fused = (uint16_t)count;
+    for (size_t i = 0; i < count; i++) {
+        uint8_t bytes[sizeof(uint64_t)];
+        put_u64(bytes, calls[i].count);
+        print->count += calls[i].count;
+        print->fused_counts = crc32c(print->fused_counts, bytes, sizeof bytes);
+    }
 }
 
 static void pack(struct executor *x)

@@ -7,6 +7,7 @@
 
 #define FUSION_CALL_BYTES_MAX  (64u << 10) /* a longer call gains less than the copies cost */
 #define FUSION_TOTAL_BYTES_MAX (4u << 20)
+#define FUSION_CALLS_MAX       65535 /* as the frame header can say */
 
 /* One of the calls that were packed. */
 struct fusion_part {
@@ -18,6 +19,9 @@ struct fusion_part {
 /* How many of the first of `calls` run as one operation: at least 1.  A function of what is the same on every
  * rank. */
 size_t fusion_run_length(const struct tutti_call *calls, size_t count);
+
+/* Makes `print`, the fingerprint of the first of `count` calls, that of all of them run as one. */
+void fusion_fingerprint(struct fingerprint *print, const struct tutti_call *calls, size_t count);
 
 /* Makes the executor, which was initialised with `packed` as both its buffers, fill it from the parts before
  * it starts and empty it into them when it is done.  Borrows all. */

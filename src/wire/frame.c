@@ -82,7 +82,7 @@ void frame_encode(const struct frame *frame, uint8_t bytes[FRAME_HEADER_BYTES])
     bytes[5] = frame->type;
     put_u16(bytes + 6, frame->flags);
     put_u16(bytes + 8, frame->channel);
-    put_u16(bytes + 10, 0);
+    put_u16(bytes + 10, frame->call.fused);
     put_u32(bytes + 12, frame->generation);
     put_u64(bytes + 16, frame->instance);
     put_u64(bytes + 24, frame->sequence);
@@ -91,7 +91,8 @@ void frame_encode(const struct frame *frame, uint8_t bytes[FRAME_HEADER_BYTES])
     bytes[34] = frame->call.reduction;
     bytes[35] = 0;
     put_u32(bytes + 36, frame->call.root);
-    put_u64(bytes + 40, frame->call.count);
+    assert(frame->call.fused == 0 || frame->call.count <= UINT32_MAX);
+    put_u64(bytes + 40, frame->call.count | (uint64_t)frame->call.fused_counts << 32);
     put_u32(bytes + 48, frame->step);
     put_u32(bytes + 52, frame->length);
     put_u32(bytes + 56, frame->payload_crc);
@@ -133,6 +134,11 @@ static void frame_parse(const uint8_t *bytes, struct frame *frame)
         .length = get_u32(bytes + 52),
         .payload_crc = get_u32(bytes + 56),
     };
+    frame->call.fused = get_u16(bytes + 10);
+    if (frame->call.fused > 0) {
+        frame->call.fused_counts = (uint32_t)(frame->call.count >> 32);
+        frame->call.count &= UINT32_MAX;
+    }
 }
 
 int frame_decode(const uint8_t bytes[FRAME_HEADER_BYTES], struct frame *frame, struct tutti_error *error)
@@ -156,7 +162,7 @@ int frame_decode(const uint8_t bytes[FRAME_HEADER_BYTES], struct frame *frame, s
         return error_set(error, TUTTI_ERR_PROTOCOL,
                          "a frame of type %d announces %u bytes of payload, at most %u are allowed",
                          frame->type, (unsigned)frame->length, (unsigned)length_max(frame->type));
-    if ((frame->flags & ~FRAME_KNOWN_FLAGS) != 0 || get_u16(bytes + 10) != 0 || bytes[35] != 0)
+    if ((frame->flags & ~FRAME_KNOWN_FLAGS) != 0 || bytes[35] != 0)
         return error_set(error, TUTTI_ERR_PROTOCOL,
                          "a frame has unknown flags %04x or reserved bytes that are not zero: the peer runs "
                          "another build of tutti",
@@ -169,7 +175,8 @@ int frame_decode(const uint8_t bytes[FRAME_HEADER_BYTES], struct frame *frame, s
 bool fingerprint_equal(const struct fingerprint *a, const struct fingerprint *b)
 {
     return a->operation == b->operation && a->type == b->type && a->reduction == b->reduction &&
-           a->root == b->root && a->count == b->count;
+           a->root == b->root && a->count == b->count && a->fused == b->fused &&
+           a->fused_counts == b->fused_counts;
 }
 
 /* The name of `value`, or "noun value" where it has none. */
@@ -184,7 +191,7 @@ static const char *name_or_number(bool valid, const char *name, const char *noun
 const char *fingerprint_print(const struct fingerprint *call, char *text, size_t text_size)
 {
     char operation[32], type[32], reduction[32];
-    char reduction_part[40] = "", root_part[24] = "", count_part[64] = "";
+    char reduction_part[40] = "", root_part[24] = "", count_part[64] = "", fused_part[64] = "";
     if (call->reduction != 0)
         snprintf(reduction_part, sizeof reduction_part, "%s",
                  name_or_number(reduction_is_valid(call->reduction), reduction_name(call->reduction),
@@ -195,11 +202,14 @@ const char *fingerprint_print(const struct fingerprint *call, char *text, size_t
     if (call->type != 0 || call->count != 0)
         snprintf(count_part, sizeof count_part, "%llu x %s", (unsigned long long)call->count,
                  name_or_number(type_is_valid(call->type), type_name(call->type), "type", call->type, type));
-    snprintf(text, text_size, "%s(%s%s%s%s%s)",
+    if (call->fused > 0)
+        snprintf(fused_part, sizeof fused_part, " in %u fused calls, counts %08x", (unsigned)call->fused,
+                 (unsigned)call->fused_counts);
+    snprintf(text, text_size, "%s(%s%s%s%s%s%s)",
              name_or_number(operation_is_valid(call->operation), operation_name(call->operation), "operation",
                             call->operation, operation),
              reduction_part, *reduction_part && (*root_part || *count_part) ? ", " : "", root_part,
-             *root_part && *count_part ? ", " : "", count_part);
+             *root_part && *count_part ? ", " : "", count_part, fused_part);
     return text;
 }
 

@@ -23,11 +23,13 @@ enum frame_flag { FRAME_HAS_PAYLOAD_CRC = 1 };
 
 /* What a rank called: two ranks that differ here made different calls. */
 struct fingerprint {
-    uint8_t operation; /* enum tutti_operation */
-    uint8_t type;      /* enum tutti_type; 0 for a barrier */
-    uint8_t reduction; /* enum tutti_reduction; 0 where there is none */
-    uint32_t root;     /* 0 where there is none */
-    uint64_t count;    /* as in the call */
+    uint8_t operation;     /* enum tutti_operation */
+    uint8_t type;          /* enum tutti_type; 0 for a barrier */
+    uint8_t reduction;     /* enum tutti_reduction; 0 where there is none */
+    uint32_t root;         /* 0 where there is none */
+    uint64_t count;        /* as in the call; of fused calls the sum */
+    uint16_t fused;        /* calls that were fused into this operation; 0 for a single one */
+    uint32_t fused_counts; /* then: CRC-32C of their counts, each as a u64, in order */
 };
 
 struct frame {
@@ -43,9 +45,10 @@ struct frame {
     uint32_t payload_crc;
 };
 
-/*  0 magic u32 | 4 version u8 | 5 type u8 | 6 flags u16 | 8 channel u16 | 10 zero u16 | 12 generation u32
+/*  0 magic u32 | 4 version u8 | 5 type u8 | 6 flags u16 | 8 channel u16 | 10 fused u16 | 12 generation u32
  * 16 instance u64 | 24 sequence u64
  * 32 operation u8 | 33 type u8 | 34 reduction u8 | 35 zero u8 | 36 root u32 | 40 count u64
+ *    (of fused calls: their sum in the lower 32 bits, the CRC-32C of the counts in the upper)
  * 48 step u32 | 52 length u32 | 56 payload CRC-32C u32 | 60 CRC-32C of bytes 0 to 59 u32 */
 void frame_encode(const struct frame *frame, uint8_t bytes[FRAME_HEADER_BYTES]);
 
@@ -56,7 +59,8 @@ int frame_decode(const uint8_t bytes[FRAME_HEADER_BYTES], struct frame *frame, s
 
 bool fingerprint_equal(const struct fingerprint *a, const struct fingerprint *b);
 
-/* "all_reduce(sum, 2048 x float32)", "broadcast(root 0, 1024 x float32)", "barrier()"; takes any bytes. */
+/* "all_reduce(sum, 2048 x float32)", "all_reduce(sum, 8 x float32 in 2 fused calls, counts 1b2c3d4e)",
+ * "broadcast(root 0, 1024 x float32)", "barrier()"; takes any bytes. */
 const char *fingerprint_print(const struct fingerprint *call, char *text, size_t text_size);
 
 /* What bytes that are not ours look like, for an error: "\"GET / HT\", which looks like an HTTP request".

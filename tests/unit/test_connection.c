@@ -223,7 +223,7 @@ static void what_is_sent_arrives_as_frames_with_a_checked_payload(void **state)
     body.text = text;
     message.body_case = WIRE__CONTROL__BODY_WAITING;
     message.waiting = &body;
-    connection_send_control(f->connection, &message);
+    connection_send_control(f->connection, NULL, &message);
     uint8_t header[FRAME_HEADER_BYTES], payload[256];
     struct frame frame;
     struct tutti_error error;

@@ -159,8 +159,6 @@ static void intact_headers_that_make_no_sense_are_refused(void **state)
         {5, 255, "unknown type 255"},
         {6, 2, "unknown flags 0002"},
         {7, 0x80, "unknown flags 8001"},
-        {10, 1, "reserved bytes"},
-        {11, 1, "reserved bytes"},
         {35, 1, "reserved bytes"},
         {52, FRAME_DATA_BYTES_MAX + 1, "announces 1073741825 bytes of payload, at most 1073741824"},
         {52, UINT32_MAX, "announces 4294967295 bytes"},
@@ -236,6 +234,8 @@ static void fingerprints_read_like_calls(void **state)
         {{TUTTI_ALL_GATHER, TUTTI_BFLOAT16, 0, 0, 7}, "all_gather(7 x bfloat16)"},
         {{TUTTI_REDUCE_SCATTER, TUTTI_INT64, TUTTI_MAX, 0, 1}, "reduce_scatter(max, 1 x int64)"},
         {{TUTTI_BARRIER, 0, 0, 0, 0}, "barrier()"},
+        {{TUTTI_ALL_REDUCE, TUTTI_FLOAT32, TUTTI_SUM, 0, 8, 2, 0x0b2c3d4e},
+         "all_reduce(sum, 8 x float32 in 2 fused calls, counts 0b2c3d4e)"},
         {{200, 201, 202, 203, UINT64_MAX},
          "operation 200(reduction 202, root 203, 18446744073709551615 x type 201)"},
     };
@@ -248,12 +248,28 @@ static void fingerprints_read_like_calls(void **state)
 static void fingerprints_differ_in_every_field(void **state)
 {
     (void)state;
-    const struct fingerprint call = {1, 2, 3, 4, 5};
-    const struct fingerprint others[] = {
-        {9, 2, 3, 4, 5}, {1, 9, 3, 4, 5}, {1, 2, 9, 4, 5}, {1, 2, 3, 9, 5}, {1, 2, 3, 4, 9}};
+    const struct fingerprint call = {1, 2, 3, 4, 5, 6, 7};
+    const struct fingerprint others[] = {{9, 2, 3, 4, 5, 6, 7}, {1, 9, 3, 4, 5, 6, 7}, {1, 2, 9, 4, 5, 6, 7},
+                                         {1, 2, 3, 9, 5, 6, 7}, {1, 2, 3, 4, 9, 6, 7}, {1, 2, 3, 4, 5, 9, 7},
+                                         {1, 2, 3, 4, 5, 6, 9}};
     assert_true(fingerprint_equal(&call, &call));
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         assert_false(fingerprint_equal(&call, &others[i]));
+}
+
+static void the_counts_of_fused_calls_travel_with_their_sum(void **state)
+{
+    (void)state;
+    struct frame frame = sample, decoded;
+    frame.call.count = UINT32_MAX;
+    frame.call.fused = 65535;
+    frame.call.fused_counts = 0xfedcba98;
+    uint8_t bytes[FRAME_HEADER_BYTES];
+    frame_encode(&frame, bytes);
+    assert_int_equal(get_u16(bytes + 10), 65535);
+    assert_true(get_u64(bytes + 40) == 0xfedcba98ffffffffu);
+    assert_int_equal(frame_decode(bytes, &decoded, NULL), TUTTI_OK);
+    assert_frames_equal(&frame, &decoded);
 }
 
 /* ---- The reader -------------------------------------------------------------------------------- */
@@ -447,6 +463,7 @@ int main(void)
         cmocka_unit_test(foreign_protocols_are_recognised),
         cmocka_unit_test(fingerprints_read_like_calls),
         cmocka_unit_test(fingerprints_differ_in_every_field),
+        cmocka_unit_test(the_counts_of_fused_calls_travel_with_their_sum),
         cmocka_unit_test(a_stream_is_read_however_it_is_cut),
         cmocka_unit_test(a_stream_is_read_byte_by_byte),
         cmocka_unit_test(a_stranger_is_refused_before_a_whole_header_has_come),

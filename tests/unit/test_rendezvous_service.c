@@ -150,7 +150,7 @@ static void member_join(struct member *member, int rank, uint32_t size)
     join.missing_after_ms = 60000;
     message.body_case = WIRE__CONTROL__BODY_JOIN;
     message.join = &join;
-    connection_send_control(member->connection, &message);
+    connection_send_control(member->connection, NULL, &message);
 }
 
 static void member_leave(struct member *member)

@@ -1,0 +1,13 @@
+/* The arguments of calls, checked before anything is done: what a mistake is, and what to do about it. */
+#ifndef TUTTI_EXECUTOR_ARGUMENTS_H
+#define TUTTI_EXECUTOR_ARGUMENTS_H
+
+#include "tutti/tutti.h"
+
+/* `count` (at least 1) calls that rank `rank` of `size` would issue together.  TUTTI_OK, or
+ * TUTTI_ERR_ARGUMENT (or ERR_MEMORY) with a sentence in *error.  Calls that are issued together must not
+ * depend on each other: what one writes no other may read or write. */
+int arguments_check(int rank, int size, const struct tutti_call *calls, size_t count,
+                    struct tutti_error *error);
+
+#endif
