@@ -8,6 +8,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 #include "base/error.h"
+#include "base/hash.h"
 #include "engine/clock.h"
 #include "engine/comm.h"
 #include "executor/arguments.h"
@@ -48,10 +49,10 @@ static void read_boot_id(char *text, size_t size)
 /* The same name gives the same id: FNV-1a in two lanes, for identity and not for secrecy. */
 static void name_to_member_id(const char *name, uint8_t id[MEMBER_ID_BYTES])
 {
-    uint64_t lanes[2] = {0xcbf29ce484222325u, 0x84222325cbf29ce4u};
+    uint64_t lanes[2] = {FNV1A_START, ~FNV1A_START};
     for (; *name; name++)
         for (int lane = 0; lane < 2; lane++)
-            lanes[lane] = (lanes[lane] ^ (uint8_t)*name) * 0x100000001b3u + (uint64_t)lane;
+            lanes[lane] = fnv1a_add(lanes[lane], (uint8_t)*name);
     memcpy(id, lanes, sizeof lanes);
 }
 
@@ -98,6 +99,7 @@ static tutti_comm *comm_new(void)
     comm->failure = comm->local_error = (struct tutti_error)TUTTI_ERROR_INIT;
     comm->drive_task = (struct worker_task){.run = progress_drive_on_loop, .context = comm};
     comm->abort_task = (struct worker_task){.run = ring_send_abort, .context = comm};
+    comm->heartbeat_task = (struct worker_task){.run = ring_send_heartbeats, .context = comm};
     comm->drain_task = (struct worker_task){.run = ring_drain, .context = comm};
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
@@ -145,6 +147,7 @@ static int comm_join(tutti_comm *comm, const struct tutti_config *config, struct
         .kernels = reduce_table(),
     };
     comm->wait_policy = wait_policy_for(values->wait, comm->local_size);
+    comm->joined = true;
     return TUTTI_OK;
 }
 
@@ -312,12 +315,12 @@ int tutti_get_error(tutti_comm *comm, struct tutti_error *error)
 
 int tutti_rank(const tutti_comm *comm)
 {
-    return comm ? comm->rank : -1;
+    return comm && comm->joined ? comm->rank : -1;
 }
 
 int tutti_size(const tutti_comm *comm)
 {
-    return comm ? comm->size : -1;
+    return comm && comm->joined ? comm->size : -1;
 }
 
 int tutti_get_link(tutti_comm *comm, int index, struct tutti_link_info *info)

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/error.h"
+#include "base/text.h"
 
 #define MESSAGE_BYTES sizeof(((struct tutti_error *)0)->message)
 
@@ -38,6 +39,7 @@ static int error_fill(struct tutti_error *error, int code, const char *suffix, c
     size_t end = strlen(message);
     memcpy(message + end, suffix, suffix_length);
     message[end + suffix_length] = '\0';
+    text_to_one_line(message); /* what a user or a peer wrote may be in it */
 
     memset(error, 0, sizeof *error);
     error->struct_size = sizeof *error;

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/log.h"
+#include "base/text.h"
 
 #define LOG_LINE_BYTES 2048 /* the longest line; a longer one is cut */
 
@@ -37,12 +38,9 @@ void log_write(const struct log *log, enum log_level level, const char *format, 
     vsnprintf(line + prefix, sizeof line - (size_t)prefix - 1, format, arguments);
     va_end(arguments);
 
-    /* Text may come from a peer: it must neither look like a second line nor steer a terminal. */
+    /* Text may come from a peer. */
+    text_to_one_line(line + prefix);
     size_t length = strlen(line);
-    for (size_t i = (size_t)prefix; i < length; i++) {
-        if ((unsigned char)line[i] < ' ' || line[i] == 0x7F)
-            line[i] = ' ';
-    }
     line[length++] = '\n';
 
     ssize_t written;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/error.h"
 #include "base/settings.h"
+#include "base/text.h"
 
 /* A struct_size beyond this is not a future version of the struct but memory that nobody has set. */
 #define STRUCT_BYTES_MAX 65536
@@ -32,55 +33,29 @@ static int reject(const struct source *source, struct tutti_error *error)
 
 /* ---- Reading text ------------------------------------------------------------------------------- */
 
-/* Digits at the start of `text`; returns what follows them, NULL when there are none or too many. */
-static const char *read_digits(const char *text, int64_t *number)
-{
-    if (*text < '0' || *text > '9')
-        return NULL;
-    *number = 0;
-    for (; *text >= '0' && *text <= '9'; text++) {
-        if (*number > (INT64_MAX - 9) / 10)
-            return NULL;
-        *number = *number * 10 + (*text - '0');
-    }
-    return text;
-}
-
-/* What a unit stands for; 0 when `unit` is none of this kind. */
-static int64_t unit_size(enum setting_kind kind, const char *unit)
-{
-    static const struct {
-        const char *name;
-        int64_t size;
-    } times[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}},
-      sizes[] = {{"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}};
-
-    if (*unit == '\0')
-        return 1;
-    for (size_t i = 0; kind == SETTING_MS && i < sizeof times / sizeof times[0]; i++) {
-        if (strcmp(unit, times[i].name) == 0)
-            return times[i].size;
-    }
-    for (size_t i = 0;
-         (kind == SETTING_BYTES || kind == SETTING_BUFFER) && i < sizeof sizes / sizeof sizes[0]; i++) {
-        if (strcmp(unit, sizes[i].name) == 0)
-            return sizes[i].size;
-    }
-    return 0;
-}
-
 static bool read_number(const struct setting *setting, const char *text, int64_t *number)
 {
     if (setting->kind == SETTING_BUFFER && (strcmp(text, "default") == 0 || strcmp(text, "-1") == 0)) {
         *number = -1;
         return true;
     }
-    const char *unit = read_digits(text, number);
-    int64_t size = unit == NULL ? 0 : unit_size(setting->kind, unit);
-    if (size == 0 || *number > INT64_MAX / size)
+    uint64_t max = (uint64_t)setting->max, value;
+    bool valid;
+    switch (setting->kind) {
+    case SETTING_MS:
+        valid = text_to_amount(text, text_time_units, max, &value);
+        break;
+    case SETTING_BYTES:
+    case SETTING_BUFFER:
+        valid = text_to_amount(text, text_byte_units, max, &value);
+        break;
+    default:
+        valid = text_to_number(text, max, &value);
+    }
+    if (!valid)
         return false;
-    *number *= size;
-    return *number >= setting->min && *number <= setting->max;
+    *number = (int64_t)value;
+    return *number >= setting->min;
 }
 
 /* The index of the word in "a|b", -1 when it is not there. */
@@ -113,22 +88,15 @@ static bool list_is_valid(const char *choices, const char *text)
 
 static bool port_range_is_valid(const struct setting *setting, const char *text)
 {
-    int64_t low, high;
-    const char *dash = read_digits(text, &low);
-    if (dash == NULL || *dash != '-')
-        return false;
-    const char *end = read_digits(dash + 1, &high);
-    return end != NULL && *end == '\0' && low >= setting->min && high <= setting->max && low <= high;
+    uint64_t max = (uint64_t)setting->max, low, high;
+    const char *dash = text_read_digits(text, max, &low);
+    return dash != NULL && *dash == '-' && text_to_number(dash + 1, max, &high) &&
+           low >= (uint64_t)setting->min && low <= high;
 }
 
 static bool plain_text_is_valid(const struct setting *setting, const char *text)
 {
-    size_t length = 0;
-    for (; text[length] != '\0'; length++) {
-        if ((unsigned char)text[length] < ' ' || text[length] == 0x7F)
-            return false;
-    }
-    return (int64_t)length <= setting->max;
+    return !text_has_control(text) && strlen(text) <= (size_t)setting->max;
 }
 
 static bool text_is_valid(const struct setting *setting, const char *text)
@@ -143,6 +111,22 @@ static bool text_is_valid(const struct setting *setting, const char *text)
     default:
         return plain_text_is_valid(setting, text);
     }
+}
+
+const struct setting *setting_find(const char *field)
+{
+    for (size_t i = 0; i < settings_count; i++) {
+        if (strcmp(settings_table[i].field, field) == 0)
+            return &settings_table[i];
+    }
+    return NULL;
+}
+
+int setting_check_text(const struct setting *setting, const char *name, const char *text,
+                       struct tutti_error *error)
+{
+    struct source source = {setting, name, text};
+    return text_is_valid(setting, text) ? TUTTI_OK : reject(&source, error);
 }
 
 /* ---- Fields ------------------------------------------------------------------------------------- */
@@ -261,17 +245,13 @@ static int resolve_number(struct settings *settings, const struct setting *setti
 static int resolve_text(struct settings *settings, const struct setting *setting, const char *given,
                         const char *written, struct tutti_error *error)
 {
-    struct source source = {setting, setting->variable, written};
-    if (given != NULL && *given != '\0')
-        source = (struct source){setting, setting->field, given};
-    if (source.text == NULL) {
-        if (setting->default_value == NULL)
-            return TUTTI_OK;
-        source.text = setting->default_value;
-    }
-    if (!setting->by_launcher && !text_is_valid(setting, source.text))
-        return reject(&source, error);
-    return put_text(settings, setting, source.text, error);
+    bool is_given = given != NULL && *given != '\0';
+    const char *text = is_given ? given : written != NULL ? written : setting->default_value;
+    if (text == NULL)
+        return TUTTI_OK;
+    const char *name = is_given ? setting->field : setting->variable;
+    int status = setting->by_launcher ? TUTTI_OK : setting_check_text(setting, name, text, error);
+    return status < 0 ? status : put_text(settings, setting, text, error);
 }
 
 static int resolve_one(struct settings *settings, const struct setting *setting,

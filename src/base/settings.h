@@ -7,6 +7,9 @@
 #include <stdio.h>
 #include "tutti/tutti.h"
 
+/* The longest name of a job, wherever it comes from. */
+#define SETTING_JOB_BYTES_MAX 127
+
 enum setting_kind {
     SETTING_TEXT,       /* const char *; no control characters */
     SETTING_CHOICE,     /* const char *, one of `choices`, "a|b" */
@@ -25,7 +28,7 @@ struct setting {
     enum setting_kind kind;
     size_t offset;             /* in struct tutti_config */
     const char *default_value; /* as one would write it in the variable; NULL: none */
-    int64_t min, max;          /* of a number; the most bytes of a text */
+    int64_t min, max;          /* of a number; the most bytes of a text, 0: says its parser */
     const char *choices;       /* SETTING_CHOICE and SETTING_LIST only */
     bool by_launcher;          /* group/launcher.c reads it: settings_resolve() only hands the field on */
     const char *help;          /* one sentence or two */
@@ -50,6 +53,14 @@ struct settings {
 int settings_resolve(struct settings *settings, const struct tutti_config *config, settings_getenv read,
                      void *context, struct tutti_error *error);
 void settings_clean_up(struct settings *settings);
+
+/* The row of a field of struct tutti_config; NULL when there is none. */
+const struct setting *setting_find(const char *field);
+
+/* Whether the setting, which is no number, may be `text`.  An error names `name`: the field or the variable,
+ * whichever it was given in. */
+int setting_check_text(const struct setting *setting, const char *name, const char *text,
+                       struct tutti_error *error);
 
 /* What the variable of a setting may hold, "a time (500ms, 10s, 2m, 1h) from 1ms to 168h". */
 void setting_print_allowed(const struct setting *setting, char *text, size_t text_size);

@@ -1,26 +1,18 @@
 #include <inttypes.h>
 #include <string.h>
 #include "base/settings.h"
+#include "base/text.h"
 
 #define TEXT_COLUMNS  80 /* of a line of plain text */
 #define ALLOWED_BYTES 160
 #define AMOUNT_BYTES  24
 
-struct unit {
-    int64_t size;
-    const char *name;
-};
-
-static const struct unit time_units[] = {{3600000, "h"}, {60000, "m"}, {1000, "s"}, {1, "ms"}};
-static const struct unit byte_units[] = {{1 << 30, "G"}, {1 << 20, "M"}, {1 << 10, "K"}, {1, ""}};
-
-/* The amount in the largest of four units that divides it. */
-static const char *print_amount(int64_t amount, const struct unit units[4], char text[AMOUNT_BYTES])
+/* The amount in the largest unit that divides it. */
+static const char *print_amount(int64_t amount, const struct text_unit *units, char text[AMOUNT_BYTES])
 {
-    int unit = 0;
-    while (amount % units[unit].size != 0)
-        unit++;
-    snprintf(text, AMOUNT_BYTES, "%" PRId64 "%s", amount / units[unit].size, units[unit].name);
+    while ((uint64_t)amount % units->size != 0)
+        units++;
+    snprintf(text, AMOUNT_BYTES, "%" PRId64 "%s", amount / (int64_t)units->size, units->name);
     return text;
 }
 
@@ -43,8 +35,11 @@ void setting_print_allowed(const struct setting *setting, char *text, size_t tex
     char low[AMOUNT_BYTES], high[AMOUNT_BYTES], choices[ALLOWED_BYTES];
     switch (setting->kind) {
     case SETTING_TEXT:
-        snprintf(text, text_size, "text of at most %" PRId64 " bytes without control characters",
-                 setting->max);
+        if (setting->max > 0)
+            snprintf(text, text_size, "text of at most %" PRId64 " bytes without control characters",
+                     setting->max);
+        else
+            snprintf(text, text_size, "text");
         break;
     case SETTING_CHOICE:
         print_choices(setting->choices, " or ", text, text_size);
@@ -61,12 +56,14 @@ void setting_print_allowed(const struct setting *setting, char *text, size_t tex
         break;
     case SETTING_MS:
         snprintf(text, text_size, "a time (500ms, 10s, 2m, 1h) from %s to %s",
-                 print_amount(setting->min, time_units, low), print_amount(setting->max, time_units, high));
+                 print_amount(setting->min, text_time_units, low),
+                 print_amount(setting->max, text_time_units, high));
         break;
     case SETTING_BYTES:
     case SETTING_BUFFER:
         snprintf(text, text_size, "a size in bytes (4096, 256K, 1M, 1G) from %s to %s%s",
-                 print_amount(setting->min, byte_units, low), print_amount(setting->max, byte_units, high),
+                 print_amount(setting->min, text_byte_units, low),
+                 print_amount(setting->max, text_byte_units, high),
                  setting->kind == SETTING_BUFFER ? ", or default" : "");
         break;
     case SETTING_FLAG:

@@ -20,9 +20,9 @@ const struct setting settings_table[] = {
     {SETTING(size, "TUTTI_SIZE", SETTING_INT), .by_launcher = true,
      .help = "The number of ranks in the group. Not given: what the launcher's variables say, else a group "
              "of one."},
-    {SETTING(rendezvous, "TUTTI_RENDEZVOUS", SETTING_TEXT), .max = 300, .by_launcher = true,
+    {SETTING(rendezvous, "TUTTI_RENDEZVOUS", SETTING_TEXT), .by_launcher = true,
      .help = "Where the group meets: unix:PATH, HOST:PORT or file:PATH."},
-    {SETTING(job, "TUTTI_JOB", SETTING_TEXT), .max = 127,
+    {SETTING(job, "TUTTI_JOB", SETTING_TEXT), .max = SETTING_JOB_BYTES_MAX,
      .help =
          "The name of the job, so that one rendezvous can serve many. Not given: derived from the launcher."},
     {SETTING(member, "TUTTI_MEMBER", SETTING_TEXT), .max = 255,

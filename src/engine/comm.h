@@ -40,7 +40,7 @@ struct tutti_request {
     tutti_comm *comm;
     int status;   /* TUTTI_PENDING until complete */
     bool signals; /* begun by tutti_start(): makes tutti_fd() readable */
-    bool straggler_named;
+    bool straggler_named, announced;
     _Atomic int64_t due_ns; /* the earliest deadline of this request and those behind it */
     size_t count, capacity;
     atomic_size_t current; /* moved on by the holder of the token, looked at by whoever reports a failure */
@@ -61,7 +61,8 @@ struct comm_peer {
 struct comm_ring {
     struct connection *connection[2]; /* to next and previous; NULL when gone */
     int64_t heard_ms[2];
-    bool goodbye_heard[2], goodbye_sent;
+    atomic_uint_fast64_t heard_sequence[2]; /* the latest call that the peer has made, as far as known */
+    bool goodbye_heard[2];
     int64_t ticked_ms;
     uv_timer_t heartbeat, deadline;
     uv_poll_t readable, writable; /* data links, armed while asynchronous calls are blocked */
@@ -86,6 +87,7 @@ struct tutti_comm {
     uint64_t instance;
     uint32_t generation;
     struct comm_peer peers[2]; /* next, previous */
+    bool joined;               /* the ring is there */
     struct worker *worker;
 
     struct link **in, **out; /* by rank */
@@ -110,7 +112,7 @@ struct tutti_comm {
     struct tutti_error failure, local_error;
     bool abort_sent;
     int completion_fd, completed; /* eventfd of tutti_fd() or -1; requests complete and not waited for */
-    struct worker_task drive_task, abort_task, drain_task;
+    struct worker_task drive_task, abort_task, drain_task, heartbeat_task;
 
     struct comm_ring ring;
 };
@@ -172,12 +174,21 @@ void progress_complete_head(tutti_comm *comm, int status);
 void progress_drive_on_loop(void *comm);
 void progress_stop_polls(tutti_comm *comm);
 
+/* ---- lateness.c: with the token ----------------------------------------------------------------- */
+
+/* The head of the queue is blocked: warns or ends the group when it is late. */
+void lateness_judge(tutti_comm *comm, tutti_request *head, int64_t now_ns);
+
+/* When to judge again at the latest. */
+int64_t lateness_next_ns(const tutti_comm *comm, const tutti_request *head, int64_t now_ns);
+
 /* ---- ring.c: on the worker's thread ------------------------------------------------------------ */
 
 int ring_open(tutti_comm *comm, const int control_fds[2], struct tutti_error *error);
 void ring_send_abort(void *comm); /* a task */
 void ring_drain(void *comm);      /* a task: reads what has arrived on the control connections */
 void ring_send_goodbye(void *comm);
+void ring_send_heartbeats(void *comm);            /* a task */
 bool ring_goodbyes_heard(const tutti_comm *comm); /* with the lock */
 
 /* Closes all that lives on the loop; comm->ring.handles is 0, under the lock, when that is over. */

@@ -34,7 +34,7 @@ static tutti_request *request_take(tutti_comm *comm, size_t count)
     request->next = NULL;
     request->comm = comm;
     request->status = TUTTI_PENDING;
-    request->signals = request->straggler_named = false;
+    request->signals = request->straggler_named = request->announced = false;
     request->count = 0;
     atomic_init(&request->current, 0);
     request->next_taken = comm->taken;
@@ -110,14 +110,12 @@ static bool reserve_scratch(tutti_comm *comm, size_t bytes)
 
 static struct fingerprint fingerprint_of(const struct tutti_call *call)
 {
-    bool reduces = call->op == TUTTI_ALL_REDUCE || call->op == TUTTI_REDUCE_SCATTER;
-    bool rooted = call->op == TUTTI_BROADCAST || call->op == TUTTI_GATHER;
     bool empty = call->op == TUTTI_BARRIER;
     return (struct fingerprint){
         .operation = (uint8_t)call->op,
         .type = empty ? 0 : (uint8_t)call->type,
-        .reduction = reduces ? (uint8_t)call->reduction : 0,
-        .root = rooted ? (uint32_t)call->root : 0,
+        .reduction = operation_reduces(call->op) ? (uint8_t)call->reduction : 0,
+        .root = operation_has_root(call->op) ? (uint32_t)call->root : 0,
         .count = empty ? 0 : call->count,
     };
 }

@@ -54,8 +54,10 @@ struct join {
 static void join_finish(struct join *join, const struct tutti_error *result)
 {
     tutti_comm *comm = join->comm;
-    if (join->resolution)
+    if (join->resolution) {
         join->resolution->join = NULL;
+        uv_cancel((uv_req_t *)&join->resolution->request); /* helps only a look-up that has not begun */
+    }
     connector_cancel(join->connector);
     if (join->connection)
         connection_close(join->connection, false);

@@ -44,49 +44,6 @@ static bool can_go_on(const struct operation *operation)
     return !operation->wait.receive && !operation->wait.send;
 }
 
-static const struct link *awaited_link(const struct operation *operation)
-{
-    return operation->wait.receive ? operation->wait.receive : operation->wait.send;
-}
-
-static void describe_wait(const tutti_comm *comm, const struct operation *operation, char *text, size_t size)
-{
-    const struct link *link = awaited_link(operation);
-    const char *peer = "a peer";
-    for (int i = 0; i < 2 && link; i++)
-        if (comm->peers[i].rank == link->peer)
-            peer = comm->peers[i].text;
-    snprintf(text, size, "%s %s", operation->wait.receive ? "waiting for data from" : "waiting to send to",
-             peer);
-}
-
-/* The head is blocked: is it late?  With the token. */
-static void judge_lateness(tutti_comm *comm, tutti_request *head, int64_t now_ns)
-{
-    const struct operation *operation = &head->executors[head->current].operation;
-    char waiting[400];
-    int64_t due_ns = atomic_load_explicit(&head->due_ns, memory_order_relaxed);
-    if (now_ns >= due_ns) {
-        struct tutti_error error;
-        describe_wait(comm, operation, waiting, sizeof waiting);
-        error_set(&error, TUTTI_ERR_TIMEOUT, "did not complete within %.1f s, %s: %s",
-                  (double)(due_ns - operation->started_ns) / 1e9,
-                  due_ns < operation->deadline_ns ? "when the deadline of a call behind it passed"
-                                                  : "its deadline",
-                  waiting);
-        error.rank = awaited_link(operation) ? awaited_link(operation)->peer : -1;
-        comm_fail(comm, &error);
-    } else if (!head->straggler_named &&
-               now_ns - operation->started_ns >= comm->settings.values.straggler_after_ms * NS_PER_MS) {
-        head->straggler_named = true;
-        describe_wait(comm, operation, waiting, sizeof waiting);
-        log_warning(&comm->log, "%s (operation %llu) has been %s for %.1f s; it ends the group after %.1f s",
-                    operation_name(operation->call.operation), (unsigned long long)operation->sequence,
-                    waiting, (double)(now_ns - operation->started_ns) / 1e9,
-                    (double)(operation->deadline_ns - operation->started_ns) / 1e9);
-    }
-}
-
 /* Moves the queue, without the lock and with the token, until `until` is complete (NULL: until the queue is
  * empty) or the head is blocked.  Returns the blocked head, or NULL.  A failure of the group completes
  * everything. */
@@ -124,7 +81,7 @@ static tutti_request *move_queue(tutti_comm *comm, tutti_request *head, const tu
 static void sleep_on(const tutti_comm *comm, const tutti_request *head, int64_t until_ns, int64_t now_ns)
 {
     const struct operation *operation = &head->executors[head->current].operation;
-    int64_t due_ns = atomic_load_explicit(&head->due_ns, memory_order_relaxed);
+    int64_t due_ns = lateness_next_ns(comm, head, now_ns);
     struct pollfd fds[3] = {{.fd = comm->doorbell, .events = POLLIN}};
     nfds_t count = 1;
     const struct link *receive = operation->wait.receive, *send = operation->wait.send;
@@ -163,7 +120,7 @@ static void drive(tutti_comm *comm, tutti_request *head, const tutti_request *re
         }
         if (stage == WAIT_SPIN)
             continue;
-        judge_lateness(comm, blocked, now_ns);
+        lateness_judge(comm, blocked, now_ns);
         if (now_ns >= until_ns)
             return;
         if (stage == WAIT_SLEEP && !comm_has_failed(comm))
@@ -318,10 +275,7 @@ static void arm_polls(tutti_comm *comm, const tutti_request *head)
         uv_poll_start(&comm->ring.readable, UV_READABLE | UV_DISCONNECT, on_data_link);
     if (go_on || operation->wait.send)
         uv_poll_start(&comm->ring.writable, UV_WRITABLE | UV_DISCONNECT, on_data_link);
-    int64_t next_ns = atomic_load_explicit(&head->due_ns, memory_order_relaxed), now_ns = clock_now_ns();
-    int64_t straggler_ns = operation->started_ns + comm->settings.values.straggler_after_ms * NS_PER_MS;
-    if (!head->straggler_named && straggler_ns < next_ns)
-        next_ns = straggler_ns;
+    int64_t now_ns = clock_now_ns(), next_ns = lateness_next_ns(comm, head, now_ns);
     int64_t left_ms = go_on ? 1 : next_ns > now_ns ? (next_ns - now_ns) / NS_PER_MS + 1 : 1;
     uv_timer_start(&comm->ring.deadline, on_deadline, (uint64_t)left_ms, 0);
 }
@@ -342,7 +296,7 @@ static tutti_request *move_and_linger(tutti_comm *comm, tutti_request *head)
             blocked_ns = now_ns;
         head = blocked;
         moved = operation->moved_bytes;
-        judge_lateness(comm, blocked, now_ns);
+        lateness_judge(comm, blocked, now_ns);
         if (now_ns >= until_ns || now_ns - blocked_ns > LOOP_LINGER_NS || comm_has_failed(comm) ||
             atomic_load(&comm->waiters) > 0)
             return blocked;

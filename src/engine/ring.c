@@ -67,6 +67,8 @@ static void on_frame(struct connection *connection, const struct frame *frame, c
         return;
     }
     comm->ring.heard_ms[side] = (int64_t)uv_now(worker_loop(comm->worker));
+    if (frame->type == FRAME_HEARTBEAT)
+        atomic_store_explicit(&comm->ring.heard_sequence[side], frame->sequence, memory_order_relaxed);
     if (frame->type == FRAME_CONTROL)
         on_control(comm, side, frame, payload);
 }
@@ -104,10 +106,22 @@ static void judge_silence(tutti_comm *comm, int side, int64_t now_ms)
     peer_is_lost(comm, side, how);
 }
 
+/* It says which call this rank has made last: lateness.c. */
 static void send_heartbeat(tutti_comm *comm, int side)
 {
     struct frame frame = frame_for(comm, FRAME_HEARTBEAT);
+    pthread_mutex_lock(&comm->lock);
+    frame.sequence = comm->sequence;
+    pthread_mutex_unlock(&comm->lock);
     connection_send(comm->ring.connection[side], &frame, NULL);
+}
+
+void ring_send_heartbeats(void *argument)
+{
+    tutti_comm *comm = argument;
+    for (int side = 0; side < 2; side++)
+        if (comm->ring.connection[side])
+            send_heartbeat(comm, side);
 }
 
 static void on_heartbeat(uv_timer_t *timer)
@@ -232,8 +246,7 @@ int ring_open(tutti_comm *comm, const int control_fds[2], struct tutti_error *er
     for (int side = 0; side < 2; side++)
         if (!ring->connection[side])
             return error->code;
-    send_heartbeat(comm, 0);
-    send_heartbeat(comm, 1);
+    ring_send_heartbeats(comm);
     ring->ticked_ms = (int64_t)uv_now(loop);
     uint64_t interval_ms = (uint64_t)comm->settings.values.heartbeat_ms;
     uv_timer_start(&ring->heartbeat, on_heartbeat, interval_ms, interval_ms);

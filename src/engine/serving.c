@@ -75,7 +75,10 @@ static int serve_file(tutti_comm *comm, const char *path, struct tutti_error *er
 {
     struct sockaddr_storage address;
     char text[128], temporary[300];
-    if (interface_addresses(comm->settings.values.interface, &address, 1, error) < 1) {
+    int found = interface_addresses(comm->settings.values.interface, &address, 1, error);
+    if (found < 1 && comm->settings.values.interface)
+        return found;
+    if (found < 1) {
         struct sockaddr_in loopback = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
         memcpy(&address, &loopback, sizeof loopback);
     }

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "base/crc32c.h"
 #include "base/error.h"
 #include "engine/comm.h"
 #include "engine/watch.h"
@@ -90,9 +91,11 @@ static void send_abort(const tutti_comm *comm, int control_fd, const struct tutt
     if (!payload)
         return;
     struct frame frame = {.type = FRAME_CONTROL,
+                          .flags = FRAME_HAS_PAYLOAD_CRC,
                           .generation = comm->generation,
                           .instance = comm->instance,
-                          .length = (uint32_t)size};
+                          .length = (uint32_t)size,
+                          .payload_crc = crc32c(0, payload, size)};
     frame_encode(&frame, header);
     if (send(control_fd, header, sizeof header, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof header)
         (void)!send(control_fd, payload, size, MSG_NOSIGNAL | MSG_DONTWAIT);

@@ -82,12 +82,10 @@ static int check_call(int rank, int size, const struct tutti_call *call, struct 
     if (!type_is_valid(call->type))
         return error_set(error, TUTTI_ERR_ARGUMENT, "%s: %d is no element type: use one of enum tutti_type",
                          name, call->type);
-    bool reduces = call->op == TUTTI_ALL_REDUCE || call->op == TUTTI_REDUCE_SCATTER;
-    if (reduces && !reduction_is_valid(call->reduction))
+    if (operation_reduces(call->op) && !reduction_is_valid(call->reduction))
         return error_set(error, TUTTI_ERR_ARGUMENT, "%s: %d is no reduction: use one of enum tutti_reduction",
                          name, call->reduction);
-    bool rooted = call->op == TUTTI_BROADCAST || call->op == TUTTI_GATHER;
-    if (rooted && (call->root < 0 || call->root >= size))
+    if (operation_has_root(call->op) && (call->root < 0 || call->root >= size))
         return error_set(error, TUTTI_ERR_ARGUMENT, "%s: root is %d, but the ranks are 0 to %d", name,
                          call->root, size - 1);
     if (call->count > (SIZE_MAX >> 1) / tutti_type_size(call->type) / (size_t)size)
@@ -120,20 +118,50 @@ static int report_dependence(const struct use *a, const struct use *b, struct tu
         first, second);
 }
 
-/* Goes through the uses in the order of their begins, and remembers which reaches furthest. */
+/* The uses of one kind that reach furthest so far, of two different calls: the next use can belong to one. */
+struct furthest {
+    const struct use *use[2];
+};
+
+static bool reaches_further(const struct use *use, const struct use *than)
+{
+    return !than || use->extent.begin + use->extent.bytes > than->extent.begin + than->extent.bytes;
+}
+
+static void remember(struct furthest *furthest, const struct use *use)
+{
+    const struct use **first = &furthest->use[0], **second = &furthest->use[1];
+    if (*first && (*first)->call == use->call) {
+        if (reaches_further(use, *first))
+            *first = use;
+    } else if (reaches_further(use, *first)) {
+        *second = *first;
+        *first = use;
+    } else if (reaches_further(use, *second)) {
+        *second = use;
+    }
+}
+
+static const struct use *find_conflict(const struct furthest *furthest, const struct use *use)
+{
+    for (int i = 0; i < 2; i++)
+        if (furthest->use[i] && furthest->use[i]->call != use->call &&
+            overlap(furthest->use[i]->extent, use->extent))
+            return furthest->use[i];
+    return NULL;
+}
+
+/* Goes through the uses in the order of their begins. */
 static int check_sorted(const struct use *uses, size_t count, struct tutti_error *error)
 {
-    const struct use *written = NULL, *read = NULL;
+    struct furthest written = {{NULL, NULL}}, read = {{NULL, NULL}};
     for (size_t i = 0; i < count; i++) {
-        const struct use *use = &uses[i];
-        const char *end = use->extent.begin + use->extent.bytes;
-        if (written && written->call != use->call && overlap(written->extent, use->extent))
-            return report_dependence(written, use, error);
-        if (use->writes && read && read->call != use->call && overlap(read->extent, use->extent))
-            return report_dependence(read, use, error);
-        const struct use **furthest = use->writes ? &written : &read;
-        if (!*furthest || end > (*furthest)->extent.begin + (*furthest)->extent.bytes)
-            *furthest = use;
+        const struct use *use = &uses[i], *conflict = find_conflict(&written, use);
+        if (!conflict && use->writes)
+            conflict = find_conflict(&read, use);
+        if (conflict)
+            return report_dependence(conflict, use, error);
+        remember(use->writes ? &written : &read, use);
     }
     return TUTTI_OK;
 }

@@ -283,7 +283,7 @@ void executor_init(struct executor *x, const struct executor_group *group, const
     x->total = executor_total(call, schedule->size);
     x->element_bytes = element_bytes(call);
     size_t own = (size_t)schedule->rank * call->count;
-    if (call->operation == TUTTI_ALL_GATHER || call->operation == TUTTI_GATHER)
+    if (operation_gathers(call->operation))
         x->send_origin = own;
     if (call->operation == TUTTI_REDUCE_SCATTER)
         x->recv_origin = own;

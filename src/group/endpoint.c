@@ -3,6 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/error.h"
+#include "base/text.h"
+
+#define PORT_DIGITS_MAX 5 /* "65535" */
 
 static int malformed(struct tutti_error *error, const char *text, const char *why)
 {
@@ -29,16 +32,13 @@ static int parse_path(const char *text, const char *path, size_t max, enum endpo
     return TUTTI_OK;
 }
 
-/* Decimal digits only, so that "80x", "+80" and " 80" are refused; -1 otherwise. */
-static int parse_port(const char *text)
+static bool parse_port(const char *text, uint16_t *port)
 {
-    size_t length = strlen(text);
-    int port = 0;
-    if (length == 0 || length > 5 || strspn(text, "0123456789") != length)
-        return -1;
-    for (; *text; text++)
-        port = port * 10 + (*text - '0');
-    return port <= UINT16_MAX ? port : -1;
+    uint64_t number;
+    if (strlen(text) > PORT_DIGITS_MAX || !text_to_number(text, UINT16_MAX, &number))
+        return false;
+    *port = (uint16_t)number;
+    return true;
 }
 
 static int parse_tcp(const char *text, struct endpoint *endpoint, struct tutti_error *error)
@@ -70,11 +70,11 @@ static int parse_tcp(const char *text, struct endpoint *endpoint, struct tutti_e
     size_t length = (size_t)(end - name);
     if (length >= sizeof endpoint->name)
         return malformed(error, text, "the name of the host is too long");
-    int port = parse_port(colon + 1);
-    if (port < 0)
+    uint16_t port;
+    if (!parse_port(colon + 1, &port))
         return malformed(error, text, "the port must be a number up to 65535");
     endpoint->kind = ENDPOINT_TCP;
-    endpoint->port = (uint16_t)port;
+    endpoint->port = port;
     memcpy(endpoint->name, name, length);
     endpoint->name[length] = '\0';
     return TUTTI_OK;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/error.h"
+#include "base/text.h"
 #include "group/rendezvous.h"
 
 #define JOIN_BYTES_MAX           16384 /* encoded; a Welcome carries two neighbours and must fit a frame */
@@ -34,15 +35,13 @@ int join_check(const Wire__Join *join, struct tutti_error *error)
     if (join->member_id.len != MEMBER_ID_BYTES)
         return error_set(error, TUTTI_ERR_PROTOCOL, "the member id of a Join has %zu bytes instead of %d",
                          join->member_id.len, MEMBER_ID_BYTES);
-    if (length == 0 || length > JOB_NAME_BYTES_MAX)
+    if (length == 0 || length > SETTING_JOB_BYTES_MAX)
         return error_set(error, TUTTI_ERR_REFUSED,
                          "the name of a job has 1 to %d bytes, this one %zu; set TUTTI_JOB to another",
-                         JOB_NAME_BYTES_MAX, length);
-    for (const char *c = join->job; *c; c++) {
-        if ((unsigned char)*c < ' ' || *c == 0x7f)
-            return error_set(error, TUTTI_ERR_REFUSED,
-                             "the name of the job has control characters in it; set TUTTI_JOB to another");
-    }
+                         SETTING_JOB_BYTES_MAX, length);
+    if (text_has_control(join->job))
+        return error_set(error, TUTTI_ERR_REFUSED,
+                         "the name of the job has control characters in it; set TUTTI_JOB to another");
     if (join->size == 0 || join->size > RENDEZVOUS_SIZE_MAX)
         return error_set(error, TUTTI_ERR_REFUSED,
                          "this member says size %u for job '%s', and a group has 1 to %d ranks; check "

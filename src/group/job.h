@@ -5,11 +5,10 @@
 
 #include <stdbool.h>
 #include <sys/queue.h>
+#include "base/settings.h"
 #include "group/topology.h"
 #include "wire/control.h"
 #include "wire/hello.h"
-
-#define JOB_NAME_BYTES_MAX 128
 
 enum job_state { JOB_RESTING, JOB_FILLING, JOB_COMPLETE };
 
@@ -34,7 +33,7 @@ struct seat {
 };
 
 struct job {
-    char name[JOB_NAME_BYTES_MAX + 1]; /* first: the key of the tree of jobs */
+    char name[SETTING_JOB_BYTES_MAX + 1]; /* first: the key of the tree of jobs */
     enum job_state state;
     uint32_t generation; /* of the latest group; 0: there was none */
     uint64_t instance;

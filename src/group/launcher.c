@@ -8,11 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/error.h"
+#include "base/hash.h"
+#include "base/text.h"
 #include "group/rendezvous.h"
-
-/* Derived ports lie below the range from which Linux takes the ports of outgoing connections. */
-#define PORT_FIRST 20000u
-#define PORT_COUNT 12768u
 
 /* Steps of Slurm above this are no steps of srun: the batch script, the shell of salloc and their like. */
 #define SLURM_STEP_MAX 0xffffffefu
@@ -35,18 +33,6 @@ static const char *variable(const struct resolver *r, const char *name)
     return value && *value ? value : NULL;
 }
 
-/* Decimal digits only, so that "4x", "+4" and " 4" are refused. */
-static bool parse_number(const char *text, uint32_t max, uint32_t *number)
-{
-    uint64_t value = 0;
-    if (!*text || strspn(text, "0123456789") != strlen(text))
-        return false;
-    for (; *text && value <= max; text++)
-        value = value * 10 + (uint64_t)(*text - '0');
-    *number = (uint32_t)value;
-    return value <= max;
-}
-
 static int bad_number(const struct resolver *r, const char *name, const char *value, uint32_t min,
                       uint32_t max)
 {
@@ -57,7 +43,7 @@ static int bad_number(const struct resolver *r, const char *name, const char *va
 
 /* A variable that must be there. */
 static int require_number(const struct resolver *r, const char *name, uint32_t min, uint32_t max,
-                          uint32_t *number)
+                          uint64_t *number)
 {
     const char *value = variable(r, name);
     if (!value)
@@ -65,37 +51,38 @@ static int require_number(const struct resolver *r, const char *name, uint32_t m
                          "%s: %s is not set, and the meeting point is derived from it; set %s, or set "
                          "TUTTI_RENDEZVOUS to unix:PATH, HOST:PORT or file:PATH",
                          r->launch->source, name, name);
-    if (!parse_number(value, max, number) || *number < min)
+    if (!text_to_number(value, max, number) || *number < min)
         return bad_number(r, name, value, min, max);
     return TUTTI_OK;
 }
 
 /* ---- Names --------------------------------------------------------------------------------------- */
 
+static_assert(ENDPOINT_UNIX_PATH_MAX <= SETTING_JOB_BYTES_MAX, "a label holds a path, too");
+
 /* Text put together from parts.  What does not fit, or does not print, is replaced by a hash of it all. */
 struct label {
-    char text[128];
+    char text[SETTING_JOB_BYTES_MAX + 1];
     size_t length; /* of the whole, also where it did not fit */
     size_t fixed;  /* bytes at the start that stay when the rest is hashed */
-    uint64_t hash; /* FNV-1a */
+    uint64_t hash;
     bool printable;
 };
 
 static void label_add(struct label *label, const char *part)
 {
     for (; *part; part++) {
-        unsigned char c = (unsigned char)*part;
         if (label->length < sizeof label->text - 1)
             label->text[label->length] = *part;
         label->length++;
-        label->hash = (label->hash ^ c) * 0x100000001b3u;
-        label->printable &= c > ' ' && c != 0x7f;
+        label->hash = fnv1a_add(label->hash, (uint8_t)*part);
+        label->printable &= *part != ' ' && !text_is_control(*part);
     }
 }
 
 static struct label label_begin(const char *start)
 {
-    struct label label = {.hash = 0xcbf29ce484222325u, .printable = true};
+    struct label label = {.hash = FNV1A_START, .printable = true};
     label_add(&label, start);
     label.fixed = label.length;
     return label;
@@ -144,7 +131,7 @@ static int meet_on_this_host(struct resolver *r)
     return TUTTI_OK;
 }
 
-static int meet_at(struct resolver *r, const char *variable_name, const char *host, uint32_t port)
+static int meet_at(struct resolver *r, const char *variable_name, const char *host, uint64_t number)
 {
     struct endpoint *endpoint = &r->launch->rendezvous;
     if (strlen(host) >= sizeof endpoint->name)
@@ -152,7 +139,7 @@ static int meet_at(struct resolver *r, const char *variable_name, const char *ho
                          r->launch->source, variable_name, host);
     endpoint->kind = ENDPOINT_TCP;
     snprintf(endpoint->name, sizeof endpoint->name, "%s", host);
-    endpoint->port = (uint16_t)(PORT_FIRST + port % PORT_COUNT);
+    endpoint->port = (uint16_t)(RENDEZVOUS_PORT_FIRST + number % RENDEZVOUS_PORT_COUNT);
     return TUTTI_OK;
 }
 
@@ -160,7 +147,7 @@ static int meet_at(struct resolver *r, const char *variable_name, const char *ho
 
 static int meet_torchrun(struct resolver *r)
 {
-    uint32_t port = 0;
+    uint64_t port = 0;
     int status = require_number(r, "MASTER_PORT", 1, UINT16_MAX, &port);
     if (status < 0 || r->launch->one_host)
         return status < 0 ? status : meet_on_this_host(r);
@@ -173,7 +160,7 @@ static int meet_torchrun(struct resolver *r)
                          "host only");
     /* The agent may own MASTER_PORT.  No port is mapped to itself, for the first is no multiple of the
      * count. */
-    static_assert(PORT_FIRST % PORT_COUNT != 0, "a derived port could be MASTER_PORT");
+    static_assert(RENDEZVOUS_PORT_FIRST % RENDEZVOUS_PORT_COUNT != 0, "a derived port could be MASTER_PORT");
     return meet_at(r, "MASTER_ADDR", host, port);
 }
 
@@ -236,8 +223,8 @@ static void name_pmi(struct resolver *r)
 static bool in_slurm_step(const struct resolver *r)
 {
     const char *step = variable(r, "SLURM_STEP_ID");
-    uint32_t number;
-    return step && variable(r, "SLURM_STEP_NUM_TASKS") && parse_number(step, SLURM_STEP_MAX, &number);
+    uint64_t number;
+    return step && variable(r, "SLURM_STEP_NUM_TASKS") && text_to_number(step, SLURM_STEP_MAX, &number);
 }
 
 /* Slurm sets the variables of PMI, too, but knows more: its own row is the better one then. */
@@ -282,7 +269,7 @@ static bool first_node(const char *list, char *node, size_t node_size)
 
 static int meet_slurm(struct resolver *r)
 {
-    uint32_t job = 0, step = 0;
+    uint64_t job = 0, step = 0;
     char node[256];
     int status = require_number(r, "SLURM_JOB_ID", 0, UINT32_MAX, &job);
     if (status == TUTTI_OK)
@@ -296,7 +283,8 @@ static int meet_slurm(struct resolver *r)
                          "SLURM_STEP_NODELIST, which is %s%.64s%s; set TUTTI_RENDEZVOUS to HOST:PORT with "
                          "the host of rank 0",
                          list ? "'" : "", list ? list : "not set", list ? "'" : "");
-    return meet_at(r, "SLURM_STEP_NODELIST", node, (job % PORT_COUNT) * 61 + step % PORT_COUNT);
+    return meet_at(r, "SLURM_STEP_NODELIST", node,
+                   job % RENDEZVOUS_PORT_COUNT * 61 + step % RENDEZVOUS_PORT_COUNT);
 }
 
 static void name_slurm(struct resolver *r)
@@ -345,22 +333,6 @@ static int read_rendezvous(struct resolver *r)
     return TUTTI_OK;
 }
 
-static int read_job(struct resolver *r)
-{
-    if (!r->job)
-        return TUTTI_OK;
-    size_t length = strlen(r->job);
-    bool printable = true;
-    for (const char *c = r->job; *c; c++)
-        printable &= (unsigned char)*c >= ' ' && *c != 0x7f;
-    if (length >= sizeof r->launch->job || !printable)
-        return error_set(r->error, TUTTI_ERR_CONFIG,
-                         "the name of the job (TUTTI_JOB) is '%.64s%s', but must be 1 to %zu bytes without "
-                         "control characters",
-                         printable ? r->job : "", printable ? "..." : "?", sizeof r->launch->job - 1);
-    return TUTTI_OK;
-}
-
 /* For ranks and sizes that were given outright: the meeting point must be, too. */
 static int finish_given(struct resolver *r)
 {
@@ -398,7 +370,7 @@ static int read_pair(struct resolver *r, const char *rank_name, const char *size
 {
     struct launch *launch = r->launch;
     const char *rank_text = variable(r, rank_name), *size_text = variable(r, size_name);
-    uint32_t rank = 0, size = 0;
+    uint64_t rank = 0, size = 0;
     *found = rank_text || size_text;
     if (!*found)
         return TUTTI_OK;
@@ -408,13 +380,13 @@ static int read_pair(struct resolver *r, const char *rank_name, const char *size
                          "%s: %s is '%.64s', but %s is not set; start with %s, or set both, or unset %s",
                          launch->source, there, rank_text ? rank_text : size_text, missing, start, there);
     }
-    if (!parse_number(size_text, RENDEZVOUS_SIZE_MAX, &size) || size == 0)
+    if (!text_to_number(size_text, RENDEZVOUS_SIZE_MAX, &size) || size == 0)
         return bad_number(r, size_name, size_text, 1, RENDEZVOUS_SIZE_MAX);
     launch->size = (int)size;
     launch->rank = TUTTI_RANK_ANY;
     if (any && (strcmp(rank_text, "any") == 0 || strcmp(rank_text, "-1") == 0))
         return TUTTI_OK;
-    if (!parse_number(rank_text, size - 1, &rank))
+    if (!text_to_number(rank_text, size - 1, &rank))
         return error_set(r->error, TUTTI_ERR_CONFIG,
                          "%s: %s is '%.64s', but must be a number from 0 to %d, for %s is %d%s",
                          launch->source, rank_name, rank_text, launch->size - 1, size_name, launch->size,
@@ -436,10 +408,10 @@ static int from_launcher(struct resolver *r, const struct launcher *launcher, bo
 
     const char *name = launcher->local_size ? launcher->local_size : launcher->nodes;
     const char *value = variable(r, name);
-    uint32_t number = 0;
-    if (value && (!parse_number(value, (uint32_t)launch->size, &number) || number == 0))
+    uint64_t number = 0;
+    if (value && (!text_to_number(value, (uint64_t)launch->size, &number) || number == 0))
         return bad_number(r, name, value, 1, (uint32_t)launch->size);
-    launch->one_host = launch->size == 1 || number == (launcher->local_size ? (uint32_t)launch->size : 1);
+    launch->one_host = launch->size == 1 || number == (launcher->local_size ? (uint64_t)launch->size : 1);
     launcher->set_name(r);
     if (launch->size == 1 || launch->rendezvous.kind != ENDPOINT_NONE)
         return TUTTI_OK;
@@ -466,7 +438,7 @@ static int resolve(struct resolver *r)
     bool found;
     int status = read_rendezvous(r);
     if (status == TUTTI_OK)
-        status = read_job(r);
+        status = r->job ? setting_check_text(setting_find("job"), "TUTTI_JOB", r->job, r->error) : TUTTI_OK;
     if (status < 0 || r->config.size != 0)
         return status < 0 ? status : from_arguments(r);
     r->launch->source = "TUTTI_*";

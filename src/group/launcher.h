@@ -7,13 +7,18 @@
 #include "base/settings.h"
 #include "group/endpoint.h"
 
+/* The ports of meeting points that nobody named: below the range from which Linux takes the ports of outgoing
+ * connections. */
+#define RENDEZVOUS_PORT_FIRST 20000u
+#define RENDEZVOUS_PORT_COUNT 12768u
+
 struct launch {
     const char *source; /* "arguments", "TUTTI_*", "torchrun", "Open MPI", "PMI", "Slurm", "none" */
     int rank;           /* TUTTI_RANK_ANY: assigned on arrival */
     int size;
-    struct endpoint rendezvous; /* ENDPOINT_NONE for a group of one */
-    char job[128];              /* name of the job; the setting `job` overrides it */
-    bool one_host;              /* every rank is on this host, as far as the launcher says */
+    struct endpoint rendezvous;          /* ENDPOINT_NONE for a group of one */
+    char job[SETTING_JOB_BYTES_MAX + 1]; /* name of the job; the setting `job` overrides it */
+    bool one_host;                       /* every rank is on this host, as far as the launcher says */
 };
 
 /* `uid` makes the names of derived Unix sockets differ between users.  A partial set of variables is

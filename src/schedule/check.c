@@ -12,6 +12,7 @@
 #include <string.h>
 #include "schedule/expression.h"
 #include "schedule/shape.h"
+#include "tensor/type.h"
 
 #define NOTHING (-1) /* memory that was never written */
 
@@ -339,7 +340,7 @@ static bool check_output(struct world *w, int rank, int chunk, int slice)
     const struct expression *found = &w->expressions.list[value];
     if (found->chunk != chunk)
         return fail(w, "rank %d ends with chunk %d where chunk %d belongs", rank, found->chunk, chunk);
-    if (s->operation == TUTTI_ALL_REDUCE || s->operation == TUTTI_REDUCE_SCATTER)
+    if (operation_reduces((int)s->operation))
         return check_reduced(w, rank, chunk, value);
     int origin = s->operation == TUTTI_BROADCAST ? s->root : chunk;
     if (found->kind != EXPRESSION_LEAF || found->left != origin)

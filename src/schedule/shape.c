@@ -1,6 +1,7 @@
 #include "schedule/shape.h"
 
 #include <stdarg.h>
+#include "tensor/type.h"
 
 /* What each kind of step has. */
 static const struct shape {
@@ -17,15 +18,9 @@ static const struct shape {
 
 bool shape_has_input(const struct schedule *s, int chunk)
 {
-    switch (s->operation) {
-    case TUTTI_BROADCAST:
-        return s->rank == s->root;
-    case TUTTI_ALL_GATHER:
-    case TUTTI_GATHER:
+    if (operation_gathers((int)s->operation))
         return chunk == s->rank;
-    default:
-        return true;
-    }
+    return s->operation != TUTTI_BROADCAST || s->rank == s->root;
 }
 
 bool shape_has_output(const struct schedule *s, int chunk)

@@ -1,9 +1,7 @@
 /* Plain C for every type and reduction: what other tables fall back to and are compared with. */
 #include <math.h>
-#include "tensor/float16.h"
 #include "tensor/reduce_kernels.h"
 
-#define SAME(x)           (x)
 #define ADD(a, b)         ((a) + (b))
 #define MULTIPLY(a, b)    ((a) * (b))
 #define LESSER_INT(a, b)  ((a) < (b) ? (a) : (b))
@@ -40,7 +38,7 @@ static inline double greater_double(double a, double b)
 /* One loop over elements that are stored as one type and calculated in another, of which `widen` and `narrow`
  * are the conversions.  The pointers may be unaligned and `target` one of the others; memcpy() says both. */
 #define REDUCE_KERNEL(name, stored, calculated, widen, narrow, operate)                                      \
-    static void name(void *target, const void *left, const void *right, size_t count)                        \
+    void name(void *target, const void *left, const void *right, size_t count)                               \
     {                                                                                                        \
         unsigned char *out = target;                                                                         \
         const unsigned char *in_left = left, *in_right = right;                                              \
@@ -68,66 +66,23 @@ static inline double greater_double(double a, double b)
         }                                                                                                    \
     }
 
-#define FLOAT_KERNELS(type, stored, calculated, widen, narrow)                                               \
-    REDUCE_KERNEL(type##_sum, stored, calculated, widen, narrow, ADD)                                        \
-    REDUCE_KERNEL(type##_product, stored, calculated, widen, narrow, MULTIPLY)                               \
-    REDUCE_KERNEL(type##_min, stored, calculated, widen, narrow, lesser_##calculated)                        \
-    REDUCE_KERNEL(type##_max, stored, calculated, widen, narrow, greater_##calculated)                       \
-    static DIVIDE_KERNEL(type##_divide, stored, calculated, widen, narrow)
+#define FLOAT_KERNELS(type, name, stored, calculated, widen, narrow)                                         \
+    REDUCE_KERNEL(scalar_##name##_sum, stored, calculated, widen, narrow, ADD)                               \
+    REDUCE_KERNEL(scalar_##name##_product, stored, calculated, widen, narrow, MULTIPLY)                      \
+    REDUCE_KERNEL(scalar_##name##_min, stored, calculated, widen, narrow, lesser_##calculated)               \
+    REDUCE_KERNEL(scalar_##name##_max, stored, calculated, widen, narrow, greater_##calculated)              \
+    DIVIDE_KERNEL(scalar_##name##_divide, stored, calculated, widen, narrow)
 
-FLOAT_KERNELS(float32, float, float, SAME, SAME)
-FLOAT_KERNELS(float64, double, double, SAME, SAME)
-FLOAT_KERNELS(float16, uint16_t, float, float16_widen, float16_round)
-FLOAT_KERNELS(bfloat16, uint16_t, float, bfloat16_widen, bfloat16_round)
+#define INTEGER_KERNELS(type, name, stored, wrapping, calculated)                                            \
+    REDUCE_KERNEL(scalar_##name##_sum, wrapping, wrapping, REDUCE_SAME, REDUCE_SAME, ADD)                    \
+    REDUCE_KERNEL(scalar_##name##_product, wrapping, wrapping, REDUCE_SAME, REDUCE_SAME, MULTIPLY)           \
+    REDUCE_KERNEL(scalar_##name##_min, stored, stored, REDUCE_SAME, REDUCE_SAME, LESSER_INT)                 \
+    REDUCE_KERNEL(scalar_##name##_max, stored, stored, REDUCE_SAME, REDUCE_SAME, GREATER_INT)                \
+    DIVIDE_KERNEL(scalar_##name##_divide, stored, calculated, REDUCE_SAME, REDUCE_SAME)
 
-/* Sums and products of signed integers are those of unsigned ones, which wrap around instead of being
- * undefined. */
-#define UNSIGNED_KERNELS(bits)                                                                               \
-    REDUCE_KERNEL(uint##bits##_sum, uint##bits##_t, uint##bits##_t, SAME, SAME, ADD)                         \
-    REDUCE_KERNEL(uint##bits##_product, uint##bits##_t, uint##bits##_t, SAME, SAME, MULTIPLY)
+REDUCE_TYPES(FLOAT_KERNELS, INTEGER_KERNELS)
 
-#define ORDER_KERNELS(type)                                                                                  \
-    REDUCE_KERNEL(type##_min, type##_t, type##_t, SAME, SAME, LESSER_INT)                                    \
-    REDUCE_KERNEL(type##_max, type##_t, type##_t, SAME, SAME, GREATER_INT)
-
-UNSIGNED_KERNELS(8)
-UNSIGNED_KERNELS(32)
-UNSIGNED_KERNELS(64)
-ORDER_KERNELS(int8)
-ORDER_KERNELS(uint8)
-ORDER_KERNELS(int32)
-ORDER_KERNELS(int64)
-
-DIVIDE_KERNEL(reduce_divide_int8, int8_t, int, SAME, SAME)
-DIVIDE_KERNEL(reduce_divide_uint8, uint8_t, int, SAME, SAME)
-DIVIDE_KERNEL(reduce_divide_int32, int32_t, int32_t, SAME, SAME)
-DIVIDE_KERNEL(reduce_divide_int64, int64_t, int64_t, SAME, SAME)
-
-static const struct reduce_table scalar_table = {
-    .name = "scalar",
-    .reduce =
-        {
-            [TUTTI_FLOAT32] = REDUCE_ROW(float32_sum, float32_product, float32_min, float32_max),
-            [TUTTI_FLOAT64] = REDUCE_ROW(float64_sum, float64_product, float64_min, float64_max),
-            [TUTTI_FLOAT16] = REDUCE_ROW(float16_sum, float16_product, float16_min, float16_max),
-            [TUTTI_BFLOAT16] = REDUCE_ROW(bfloat16_sum, bfloat16_product, bfloat16_min, bfloat16_max),
-            [TUTTI_INT8] = REDUCE_ROW(uint8_sum, uint8_product, int8_min, int8_max),
-            [TUTTI_UINT8] = REDUCE_ROW(uint8_sum, uint8_product, uint8_min, uint8_max),
-            [TUTTI_INT32] = REDUCE_ROW(uint32_sum, uint32_product, int32_min, int32_max),
-            [TUTTI_INT64] = REDUCE_ROW(uint64_sum, uint64_product, int64_min, int64_max),
-        },
-    .divide =
-        {
-            [TUTTI_FLOAT32] = float32_divide,
-            [TUTTI_FLOAT64] = float64_divide,
-            [TUTTI_FLOAT16] = float16_divide,
-            [TUTTI_BFLOAT16] = bfloat16_divide,
-            [TUTTI_INT8] = reduce_divide_int8,
-            [TUTTI_UINT8] = reduce_divide_uint8,
-            [TUTTI_INT32] = reduce_divide_int32,
-            [TUTTI_INT64] = reduce_divide_int64,
-        },
-};
+static const struct reduce_table scalar_table = {REDUCE_SCALAR_TABLE("scalar")};
 
 const struct reduce_table *reduce_table_scalar(void)
 {

@@ -58,6 +58,21 @@ const char *operation_name(int operation)
     return operation_is_valid(operation) ? operations[operation] : "unknown operation";
 }
 
+bool operation_reduces(int operation)
+{
+    return operation == TUTTI_ALL_REDUCE || operation == TUTTI_REDUCE_SCATTER;
+}
+
+bool operation_has_root(int operation)
+{
+    return operation == TUTTI_BROADCAST || operation == TUTTI_GATHER;
+}
+
+bool operation_gathers(int operation)
+{
+    return operation == TUTTI_GATHER || operation == TUTTI_ALL_GATHER;
+}
+
 int type_from_name(const char *name)
 {
     for (int type = 1; type < TYPE_COUNT; type++) {

@@ -1,4 +1,4 @@
-/* Element types and reductions: sizes and names. */
+/* Element types, reductions and operations: sizes, names and what an operation takes. */
 #ifndef TUTTI_TENSOR_TYPE_H
 #define TUTTI_TENSOR_TYPE_H
 
@@ -16,6 +16,9 @@ bool operation_is_valid(int operation);
 const char *type_name(int type);           /* "float32"; "unknown type" */
 const char *reduction_name(int reduction); /* "sum" */
 const char *operation_name(int operation); /* "all_reduce" */
+bool operation_reduces(int operation);     /* takes a reduction: all_reduce, reduce_scatter */
+bool operation_has_root(int operation);    /* takes a root: broadcast, gather */
+bool operation_gathers(int operation);     /* makes size * count elements of count: gather, all_gather */
 int type_from_name(const char *name);      /* 0 when there is none */
 int reduction_from_name(const char *name);
 int operation_from_name(const char *name);

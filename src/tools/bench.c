@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <uv.h>
+#include "base/text.h"
 #include "tensor/type.h"
 #include "tools/ranks.h"
 #include "tools/tools.h"
@@ -59,18 +60,13 @@ static const struct option long_options[] = {
 
 /* ---- The command line --------------------------------------------------------------------------- */
 
-static int take_number(const char *option, int min, int max, int *value)
-{
-    if (parse_int(optarg, min, max, value))
-        return 0;
-    return usage_error(COMMAND, "%s: '%s' is not a number from %d to %d", option, optarg, min, max);
-}
-
 static int take_bytes(const char *option, size_t *bytes)
 {
-    if (parse_bytes(optarg, bytes) && *bytes > 0)
-        return 0;
-    return usage_error(COMMAND, "%s: '%s' is not a size above 0, such as 4, 64K or 1M", option, optarg);
+    uint64_t number;
+    if (!text_to_amount(optarg, text_byte_units, SIZE_MAX, &number) || number == 0)
+        return usage_error(COMMAND, "%s: '%s' is not a size above 0, such as 4, 64K or 1M", option, optarg);
+    *bytes = (size_t)number;
+    return 0;
 }
 
 /* Our own names, and those of nccl-tests that differ. */
@@ -96,23 +92,23 @@ static int take_option(struct bench_options *options, int option, char **argv)
 {
     switch (option) {
     case OPTION_RANKS:
-        return take_number("--ranks", 1, BENCH_RANKS_MAX, &options->ranks);
+        return tools_number(COMMAND, "--ranks", 1, BENCH_RANKS_MAX, &options->ranks);
     case 'b':
         return take_bytes("-b", &options->min_bytes);
     case 'e':
         return take_bytes("-e", &options->max_bytes);
     case 'f':
-        return take_number("-f", 2, 1 << 20, &options->factor);
+        return tools_number(COMMAND, "-f", 2, 1 << 20, &options->factor);
     case 'n':
-        return take_number("-n", 1, BENCH_ITERATIONS_MAX, &options->iterations);
+        return tools_number(COMMAND, "-n", 1, BENCH_ITERATIONS_MAX, &options->iterations);
     case 'w':
-        return take_number("-w", 1, BENCH_ITERATIONS_MAX, &options->warmup);
+        return tools_number(COMMAND, "-w", 1, BENCH_ITERATIONS_MAX, &options->warmup);
     case 'd':
         return take_type(options);
     case 'o':
         return take_reduction(options);
     case 'r':
-        return take_number("-r", 0, BENCH_RANKS_MAX - 1, &options->root);
+        return tools_number(COMMAND, "-r", 0, BENCH_RANKS_MAX - 1, &options->root);
     case OPTION_TRANSPORTS:
         options->transports = optarg;
         return 0;
@@ -223,10 +219,8 @@ int bench_command(int argc, char **argv)
                                     .warmup = 5};
     opterr = 0;
     for (int option; (option = getopt_long(argc, argv, ":b:e:f:n:w:d:o:r:J:h", long_options, NULL)) != -1;) {
-        if (option == 'h') {
-            fputs(usage, stdout);
-            return finish_output(COMMAND) ? EXIT_SUCCESS : EXIT_FAILURE;
-        }
+        if (option == 'h')
+            return tools_help(COMMAND, usage);
         if (take_option(&options, option, argv) != 0)
             return EXIT_USAGE;
     }

@@ -1,6 +1,8 @@
 #include "tools/bench.h"
 
 #include <string.h>
+#include "tensor/float16.h"
+#include "tensor/type.h"
 
 /* Every buffer repeats itself after so many elements. */
 #define PERIOD 8
@@ -16,26 +18,6 @@ struct period {
 };
 
 /* ---- Numbers ------------------------------------------------------------------------------------ */
-
-/* A whole number from 0 to 2047 as binary16. */
-static uint16_t to_float16(unsigned value)
-{
-    unsigned exponent = 0;
-    if (value == 0)
-        return 0;
-    while (value >> (exponent + 1))
-        exponent++;
-    return (uint16_t)((exponent + 15) << 10 | (value << (10 - exponent) & 0x3FF));
-}
-
-/* The upper half of a float32. */
-static uint16_t to_bfloat16(unsigned value)
-{
-    float whole = (float)value;
-    uint32_t bits;
-    memcpy(&bits, &whole, sizeof bits);
-    return (uint16_t)(bits >> 16);
-}
 
 static void put_element(struct period *period, enum tutti_type type, unsigned value)
 {
@@ -55,10 +37,10 @@ static void put_element(struct period *period, enum tutti_type type, unsigned va
         element.f64 = value;
         break;
     case TUTTI_FLOAT16:
-        element.u16 = to_float16(value);
+        element.u16 = float16_round((float)value);
         break;
     case TUTTI_BFLOAT16:
-        element.u16 = to_bfloat16(value);
+        element.u16 = bfloat16_round((float)value);
         break;
     case TUTTI_INT8:
     case TUTTI_UINT8:
@@ -77,11 +59,6 @@ static void put_element(struct period *period, enum tutti_type type, unsigned va
 
 /* ---- What ranks contribute, and what comes of it ------------------------------------------------ */
 
-static bool reduces(const struct bench_case *which)
-{
-    return which->operation == TUTTI_ALL_REDUCE || which->operation == TUTTI_REDUCE_SCATTER;
-}
-
 /* An average is exact where every rank has the same, and the sum is within an int8. */
 static unsigned average_input(int size, unsigned i)
 {
@@ -92,7 +69,7 @@ static unsigned average_input(int size, unsigned i)
 static unsigned input(const struct bench_case *which, int rank, unsigned i)
 {
     unsigned number = (unsigned)rank;
-    if (!reduces(which))
+    if (!operation_reduces((int)which->operation))
         return number % 15 * PERIOD + i;
     switch (which->reduction) {
     case TUTTI_PRODUCT:
@@ -141,8 +118,7 @@ size_t bench_send_count(const struct bench_case *which)
 
 size_t bench_recv_count(const struct bench_case *which)
 {
-    bool gathers = which->operation == TUTTI_ALL_GATHER || which->operation == TUTTI_GATHER;
-    return gathers ? which->count * (size_t)which->size : which->count;
+    return operation_gathers((int)which->operation) ? which->count * (size_t)which->size : which->count;
 }
 
 void bench_fill(const struct bench_case *which, void *send)
@@ -178,10 +154,11 @@ static size_t count_different(const uint8_t *bytes, size_t count, size_t element
  * `from` where nothing is reduced. */
 static struct period expected(const struct bench_case *which, size_t first, int from)
 {
+    bool reduces = operation_reduces((int)which->operation);
     struct period period = {.size = 0};
     for (unsigned i = 0; i < PERIOD; i++) {
         unsigned at = (unsigned)((first + i) % PERIOD);
-        put_element(&period, which->type, reduces(which) ? reduced(which, at) : input(which, from, at));
+        put_element(&period, which->type, reduces ? reduced(which, at) : input(which, from, at));
     }
     return period;
 }

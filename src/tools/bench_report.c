@@ -2,16 +2,6 @@
 
 #include "tensor/type.h"
 
-static bool has_root(enum tutti_operation operation)
-{
-    return operation == TUTTI_BROADCAST || operation == TUTTI_GATHER;
-}
-
-static bool has_reduction(enum tutti_operation operation)
-{
-    return operation == TUTTI_ALL_REDUCE || operation == TUTTI_REDUCE_SCATTER;
-}
-
 /* What turns bytes a second of the operation into bytes a second of the links. */
 static double bus_factor(enum tutti_operation operation, int size)
 {
@@ -63,7 +53,7 @@ void bench_print_header(const struct bench_options *options, const char *transpo
            operation_name(options->operation), size, transport, tutti_version());
     printf("# time: median over the iterations of the slowest rank's time; algbw = size / time; busbw = %s\n",
            bus_factor_text(options->operation));
-    if (has_root(options->operation))
+    if (operation_has_root((int)options->operation))
         printf("# a barrier precedes each iteration, outside of the measured time\n");
     printf("#\n# %10s %12s %9s %8s %5s   %-36s   %s\n", "", "", "", "", "", "out of place", "in place");
     printf("# %10s %12s %9s %8s %5s %10s %9s %9s %7s %10s %9s %9s %7s\n", "size", "count", "type", "redop",
@@ -90,8 +80,8 @@ void bench_print_row(const struct bench_row *row, struct bench_totals *totals)
     bool is_barrier = which->operation == TUTTI_BARRIER;
     printf("%12zu %12zu %9s %8s %5d", bench_bytes(which), which->count,
            is_barrier ? "none" : type_name((int)which->type),
-           has_reduction(which->operation) ? reduction_name((int)which->reduction) : "none",
-           has_root(which->operation) ? which->root : -1);
+           operation_reduces((int)which->operation) ? reduction_name((int)which->reduction) : "none",
+           operation_has_root((int)which->operation) ? which->root : -1);
     print_half(which, &row->out_of_place, totals);
     if (is_barrier)
         printf(" %10s %9s %9s %7s", "N/A", "N/A", "N/A", "N/A");

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include "tensor/type.h"
 #include "tools/bench.h"
 #include "tools/tools.h"
 
@@ -113,7 +114,7 @@ static int check(const struct worker *worker, const struct bench_case *which, si
  * shorter than it is. */
 static bool needs_barrier(const struct bench_case *which)
 {
-    return which->operation == TUTTI_BROADCAST || which->operation == TUTTI_GATHER;
+    return operation_has_root((int)which->operation);
 }
 
 /* `count` calls, the first of them number `first`; their times, and the CPU time added to *cpu_s. */

@@ -5,14 +5,11 @@
 #include <string.h>
 #include <unistd.h>
 #include <uv.h>
+#include "group/launcher.h"
 #include "tools/supervisor.h"
 #include "tools/tools.h"
 
 #define COMMAND "run"
-
-/* Ports picked for a rendezvous: below those that kernels give to clients. */
-#define PORT_FIRST 20000
-#define PORT_COUNT 12768
 
 /* Not for the ranks of other hosts: `tutti run` there sets the first three. */
 static const char *const kept_here[] = {"TUTTI_RANK=", "TUTTI_SIZE=", "TUTTI_RENDEZVOUS=", "TUTTI_RUN_SSH="};
@@ -86,7 +83,7 @@ static void pick_rendezvous(const char *host, char *text, size_t size)
 {
     const char *at = strrchr(host, '@');
     const char *name = at ? at + 1 : host;
-    unsigned port = PORT_FIRST + (unsigned)getpid() % PORT_COUNT;
+    unsigned port = RENDEZVOUS_PORT_FIRST + (unsigned)getpid() % RENDEZVOUS_PORT_COUNT;
     snprintf(text, size, strchr(name, ':') ? "[%s]:%u" : "%s:%u", name, port);
 }
 

@@ -57,14 +57,6 @@ static void print_transports(void)
     print_attempt("tcp", fd, "IPv6", &error);
 }
 
-static const char *default_of(const char *field)
-{
-    for (size_t i = 0; i < settings_count; i++)
-        if (strcmp(settings_table[i].field, field) == 0)
-            return settings_table[i].default_value;
-    return "none";
-}
-
 static void print_info(void)
 {
     const struct {
@@ -81,7 +73,7 @@ static void print_info(void)
     for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++)
         printf(" %s%s%s", kernels[i].set, kernels[i].table ? "" : " [not on this processor]",
                i + 1 < sizeof kernels / sizeof *kernels ? "," : ")\n");
-    printf("%-19s %s\n", "default transports", default_of("transports"));
+    printf("%-19s %s\n", "default transports", setting_find("transports")->default_value);
     printf("transports\n");
     print_transports();
 }
@@ -96,8 +88,7 @@ int info_command(int argc, char **argv)
         } else if (option == 'm') {
             markdown = true;
         } else if (option == 'h') {
-            fputs(usage, stdout);
-            return finish_output(COMMAND) ? EXIT_SUCCESS : EXIT_FAILURE;
+            return tools_help(COMMAND, usage);
         } else {
             return option_error(COMMAND, argv, option);
         }

@@ -87,9 +87,8 @@ int rendezvous_command(int argc, char **argv)
     opterr = 0;
     for (int option; (option = getopt_long(argc, argv, ":h", long_options, NULL)) != -1;) {
         if (option == 'h') {
-            fputs(usage, stdout);
-            listen_set_close(&set);
-            return finish_output(COMMAND) ? EXIT_SUCCESS : EXIT_FAILURE;
+            status = tools_help(COMMAND, usage);
+            goto listening;
         }
         status = option == 'l' ? add(&set, optarg) : option_error(COMMAND, argv, option);
         if (status != EXIT_SUCCESS)

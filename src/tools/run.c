@@ -71,23 +71,16 @@ static const struct option long_options[] = {
     {0},
 };
 
-static int count_option(const char *option, const char *text, int min, int max, int *value)
-{
-    if (parse_int(text, min, max, value))
-        return 0;
-    return usage_error(COMMAND, "%s: '%s' is not a number from %d to %d", option, text, min, max);
-}
-
 /* 0, or EXIT_USAGE after a complaint. */
 static int take_option(struct options *options, int option, char **argv)
 {
     switch (option) {
     case 'n':
-        return count_option("-n", optarg, 1, RENDEZVOUS_SIZE_MAX, &options->count);
+        return tools_number(COMMAND, "-n", 1, RENDEZVOUS_SIZE_MAX, &options->count);
     case OPTION_NNODES:
-        return count_option("--nnodes", optarg, 1, RENDEZVOUS_SIZE_MAX, &options->nodes);
+        return tools_number(COMMAND, "--nnodes", 1, RENDEZVOUS_SIZE_MAX, &options->nodes);
     case OPTION_NODE_RANK:
-        return count_option("--node-rank", optarg, 0, RENDEZVOUS_SIZE_MAX - 1, &options->node);
+        return tools_number(COMMAND, "--node-rank", 0, RENDEZVOUS_SIZE_MAX - 1, &options->node);
     case OPTION_RENDEZVOUS:
         options->rendezvous = optarg;
         return 0;
@@ -161,10 +154,8 @@ int run_command(int argc, char **argv)
     for (int option; (option = getopt_long(argc, argv, "+:n:h", long_options, NULL)) != -1;)
         if (take_option(&options, option, argv) != 0)
             return EXIT_USAGE;
-    if (options.help) {
-        fputs(usage, stdout);
-        return finish_output(COMMAND) ? EXIT_SUCCESS : EXIT_FAILURE;
-    }
+    if (options.help)
+        return tools_help(COMMAND, usage);
     if (check(&options, argc - optind) != 0)
         return EXIT_USAGE;
     if (options.hosts) {

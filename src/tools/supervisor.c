@@ -339,6 +339,18 @@ static void reap(struct running *running, bool failed)
     }
 }
 
+/* ", seen first of 4 that failed": when one rank fails the others do too, and any may be seen first. */
+static const char *others_text(const struct running *running, char text[64])
+{
+    int failed = 0;
+    for (int i = 0; i < running->started; i++)
+        failed += running->members[i].ended && has_failed(&running->members[i]);
+    text[0] = '\0';
+    if (failed > 1)
+        snprintf(text, 64, ", seen first of %d that failed", failed);
+    return text;
+}
+
 static int exit_status(const struct running *running)
 {
     if (running->first_failed < 0)
@@ -347,7 +359,9 @@ static int exit_status(const struct running *running)
     const char *who = running->job->processes[running->first_failed].who;
     int status = member->how.si_status;
     if (member->how.si_code == CLD_EXITED) {
-        complain(running->job->command, "%s (pid %ld) exited with status %d", who, (long)member->pid, status);
+        char others[64];
+        complain(running->job->command, "%s (pid %ld) exited with status %d%s", who, (long)member->pid,
+                 status, others_text(running, others));
         return status;
     }
     complain(running->job->command, "%s (pid %ld) was killed by signal %d (%s)%s", who, (long)member->pid,

@@ -1,5 +1,6 @@
 #include "tools/tools.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <getopt.h>
 #include <poll.h>
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "base/text.h"
 
 #define COMPLAINT_BYTES 2048
 
@@ -57,36 +59,14 @@ int option_error(const char *command, char **argv, int result)
     return usage_error(command, "there is no option '%s'", option);
 }
 
-bool parse_int(const char *text, int min, int max, int *value)
+int tools_number(const char *command, const char *option, int min, int max, int *value)
 {
-    char *end;
-    errno = 0;
-    long number = strtol(text, &end, 10);
-    if (end == text || *end != '\0' || errno != 0 || number < min || number > max)
-        return false;
+    assert(min >= 0 && max >= min);
+    uint64_t number;
+    if (!text_to_number(optarg, (uint64_t)max, &number) || number < (uint64_t)min)
+        return usage_error(command, "%s: '%s' is not a number from %d to %d", option, optarg, min, max);
     *value = (int)number;
-    return true;
-}
-
-bool parse_bytes(const char *text, size_t *bytes)
-{
-    static const char units[] = "KMG";
-    char *end;
-    if (*text < '0' || *text > '9')
-        return false;
-    errno = 0;
-    unsigned long long number = strtoull(text, &end, 10);
-    if (errno != 0)
-        return false;
-    if (*end != '\0') {
-        const char *unit = strchr(units, *end);
-        int shift = unit ? 10 * (int)(unit - units + 1) : 0;
-        if (!unit || end[1] != '\0' || number > SIZE_MAX >> shift)
-            return false;
-        number <<= shift;
-    }
-    *bytes = (size_t)number;
-    return true;
+    return 0;
 }
 
 bool write_all(int fd, const void *bytes, size_t size)
@@ -114,4 +94,10 @@ bool finish_output(const char *command)
         return true;
     complain(command, "cannot write to standard output: %s", strerror(errno));
     return false;
+}
+
+int tools_help(const char *command, const char *usage)
+{
+    fputs(usage, stdout);
+    return finish_output(command) ? EXIT_SUCCESS : EXIT_FAILURE;
 }

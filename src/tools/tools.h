@@ -27,14 +27,16 @@ int option_error(const char *command, char **argv, int result);
 /* "tutti run: TEXT" on standard error, as one line. */
 void complain(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* The whole text as a number between `min` and `max`; as bytes, also "64K", "1M", "2G". */
-bool parse_int(const char *text, int min, int max, int *value);
-bool parse_bytes(const char *text, size_t *bytes);
+/* Takes getopt's optarg as a number from `min`, which is not negative, to `max`.  0, or the usage error. */
+int tools_number(const char *command, const char *option, int min, int max, int *value);
 
 /* Writes everything to a descriptor, whatever its mode; false (errno) when it takes no more. */
 bool write_all(int fd, const void *bytes, size_t size);
 
 /* Flushes standard output; false, after a complaint, when what was printed could not be written. */
 bool finish_output(const char *command);
+
+/* Prints the help of a command; its exit status. */
+int tools_help(const char *command, const char *usage);
 
 #endif

@@ -126,5 +126,8 @@ bool address_is_loopback(const struct sockaddr *address)
 
 bool name_is_loopback(const char *name)
 {
-    return strcmp(name, "localhost") == 0 || strncmp(name, "127.", 4) == 0 || strcmp(name, "::1") == 0;
+    struct in_addr address; /* inet_pton(): "127.example.com" is a name like any other */
+    bool numeric = inet_pton(AF_INET, name, &address) == 1;
+    return strcmp(name, "localhost") == 0 || strcmp(name, "::1") == 0 ||
+           (numeric && strncmp(name, "127.", 4) == 0);
 }

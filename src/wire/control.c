@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/error.h"
+#include "base/text.h"
 #include "wire/frame.h"
 #include "wire/hello.h"
 
@@ -13,20 +14,12 @@
 
 /* ---- Encoding ---------------------------------------------------------------------------------- */
 
-static bool is_control_character(char c)
-{
-    return (unsigned char)c < ' ' || c == 0x7f;
-}
-
 /* `text` cut to `size` and on one line.  The reason of an abort may come from a user, with line breaks and
  * all; the news of a failure must not be refused for that. */
 static char *one_line(const char *text, char *line, size_t size)
 {
     snprintf(line, size, "%s", text);
-    for (char *c = line; *c; c++) {
-        if (is_control_character(*c))
-            *c = ' ';
-    }
+    text_to_one_line(line);
     return line;
 }
 
@@ -69,13 +62,10 @@ static int refuse(struct tutti_error *error, const char *what, const char *name)
 
 static int check_text(const char *text, const char *name, struct tutti_error *error)
 {
-    size_t length = strnlen(text, TEXT_BYTES_MAX + 1);
-    if (length > TEXT_BYTES_MAX)
+    if (strnlen(text, TEXT_BYTES_MAX + 1) > TEXT_BYTES_MAX)
         return refuse(error, "is longer than 4096 bytes", name);
-    for (size_t i = 0; i < length; i++) {
-        if (is_control_character(text[i]))
-            return refuse(error, "contains control characters", name);
-    }
+    if (text_has_control(text))
+        return refuse(error, "contains control characters", name);
     return TUTTI_OK;
 }
 

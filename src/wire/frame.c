@@ -197,7 +197,7 @@ const char *fingerprint_print(const struct fingerprint *call, char *text, size_t
                  name_or_number(reduction_is_valid(call->reduction), reduction_name(call->reduction),
                                 "reduction", call->reduction, reduction));
     /* A root is shown where it has no business too: it may be what differs. */
-    if (call->root != 0 || call->operation == TUTTI_BROADCAST || call->operation == TUTTI_GATHER)
+    if (call->root != 0 || operation_has_root(call->operation))
         snprintf(root_part, sizeof root_part, "root %u", (unsigned)call->root);
     if (call->type != 0 || call->count != 0)
         snprintf(count_part, sizeof count_part, "%llu x %s", (unsigned long long)call->count,

@@ -89,6 +89,7 @@ def main():
 
     met = True
     print(f"all_reduce of float32, 2 ranks, in place; medians of {arguments.rounds} interleaved rounds")
+    print("ratio: the median of the rounds' ratios of tutti to raw, not the ratio of the two medians")
     print(f"{'':32}{'raw':>10}{'tutti':>10}{'ratio':>10}   {'target':<10}{'Open MPI':>10}")
     for transport in transports:
         mpi_kind = "default" if transport == "uds" else "tcp"

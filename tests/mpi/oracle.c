@@ -1,14 +1,21 @@
 /* The oracle: every collective of tutti against Open MPI on the same input.
  *
- * What is demanded of tutti's results, n being the number of ranks and u the unit roundoff of the type (half
- * an ULP of one): moved data, integers, minimum, maximum    the same as MPI's.  MPI leaves open what a
- * minimum of NaN is; tutti.h promises NaN. sum, product of float32 and float64       MPI's result of the same
- * type within 2 g A, because each of the two may be off by g A; sum, product of float16 and bfloat16 MPI's
- * result of the input widened to float64 within g A; average                                   MPI's sum
- * divided by n; for floats within (2 or 1)(g A + u |sum|)/n and one smallest denormal: the division rounds
- * once more. where A is the sum (product) of the magnitudes and g = (n-1)u / (1 - (n-1)u): the bound of n-1
- * roundings in any order, (n-1)/2 to n-1 ULP of A (Higham, Accuracy and Stability of Numerical
- * Algorithms, 4.2).  Every all_reduce, all_gather and broadcast must leave the same bits on every rank.
+ * What is demanded of tutti's results, where n is the number of ranks, u the unit roundoff of the type (half
+ * an ULP of one), A the sum (product) of the magnitudes, and g = (n-1)u / (1 - (n-1)u), which bounds n-1
+ * roundings in any order: (n-1)/2 to n-1 ULP of A (Higham, Accuracy and Stability of Numerical Algorithms,
+ * 4.2).  One percent is added for the roundings of the bounds themselves. */
+/* clang-format off */
+/*   moved data, integers, minimum,     the same as MPI's; MPI leaves open what a minimum of NaN is, tutti.h
+ *   maximum                            promises NaN
+ *   sum, product of float32, float64   MPI's result of the same type within 2 g A, because each of the two may
+ *                                      be off by g A
+ *   sum, product of float16, bfloat16  MPI's result of the input widened to float64, within g A
+ *   average of integers                MPI's sum divided by n, truncated towards zero
+ *   average of floats                  MPI's sum divided by n, within (2 or 1)(g A + u |sum|)/n, as above, and
+ *                                      one smallest denormal: the division rounds once more
+ */
+/* clang-format on */
+/* Every all_reduce, all_gather and broadcast must leave the same bits on every rank.
  *
  *     mpirun -n 4 oracle [--large]; TUTTI_TEST_SEED=... repeats a run. */
 #include <math.h>

@@ -20,9 +20,17 @@ ADDRESSES = {"IPv4": ("10.77.0.1", "10.77.0.2"), "IPv6": ("fd77::1", "fd77::2")}
 PORT = 4711  # any port is free in a new namespace
 
 
-def ip(*arguments, check=True):
-    return subprocess.run(["ip", *arguments], check=check, text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, timeout=30).stdout
+class CommandFailed(Exception):
+    pass
+
+
+def ip(*arguments):
+    result = subprocess.run(["ip", *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            timeout=30)
+    if result.returncode != 0:
+        raise CommandFailed(f"`ip {' '.join(arguments)}` failed with exit status {result.returncode}: "
+                            f"{result.stderr.strip() or 'it said nothing'}")
+    return result.stdout
 
 
 def skip(why):
@@ -33,24 +41,26 @@ def skip(why):
     sys.exit(SKIPPED)
 
 
-def set_up():
+def probe():
+    """Makes the namespaces and the pair, and enters them as the test will; a machine may forbid each of these
+    steps (containers often allow a namespace and not to enter it), and only then is there nothing to test."""
     if os.geteuid() != 0:
         skip("it needs root to make network namespaces")
     if shutil.which("ip") is None:
         skip("it needs the command ip (Debian: iproute2)")
-    for host in HOSTS:
-        try:
-            ip("netns", "add", host)
-        except subprocess.CalledProcessError as error:
-            tear_down()
-            skip(f"this machine allows no network namespaces: {error.stderr.strip()}")
     try:
+        for host in HOSTS:
+            ip("netns", "add", host)
+            ip("-n", host, "link", "set", "lo", "up")
+            ip("netns", "exec", host, "true")
         ip("link", "add", "tutti0", "netns", HOSTS[0], "type", "veth", "peer", "name", "tutti0", "netns", HOSTS[1])
-    except subprocess.CalledProcessError as error:
-        tear_down()
-        skip(f"this machine allows no veth pair: {error.stderr.strip()}")
+    except CommandFailed as error:
+        skip(f"this machine does not allow it: {error}")
+
+
+def set_up():
+    """Whatever fails from here on is a failure."""
     for index, host in enumerate(HOSTS):
-        ip("-n", host, "link", "set", "lo", "up")
         ip("-n", host, "link", "set", "tutti0", "up")
         ip("-n", host, "address", "add", f"{ADDRESSES['IPv4'][index]}/24", "dev", "tutti0")
         # nodad: the address is usable at once, not after a second of looking for duplicates.
@@ -59,7 +69,12 @@ def set_up():
 
 def tear_down():
     for host in HOSTS:
-        ip("netns", "delete", host, check=False)  # takes the veth pair with it
+        if not os.path.exists(f"/run/netns/{host}"):
+            continue
+        try:
+            ip("netns", "delete", host)  # takes the veth pair with it
+        except (CommandFailed, subprocess.TimeoutExpired) as error:
+            print(f"left behind: {error}", file=sys.stderr)
 
 
 def received_bytes(host):
@@ -119,11 +134,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--collectives", required=True)
     arguments = parser.parse_args()
-    set_up()
     try:
+        probe()
+        set_up()
         for family in ADDRESSES:
             for per_host in 1, 2:
                 run_job(arguments.collectives, per_host, family)
+    except CommandFailed as error:
+        sys.exit(f"failed: {error}")
     finally:
         tear_down()
 

@@ -61,7 +61,7 @@ static void impossible_wishes_are_refused(void **state)
         {"job", 0, 4097, "says size 4097"},
         {"job", 0, UINT32_MAX, "says size 4294967295"},
         {"job", INT32_MAX, UINT32_MAX, "says size 4294967295"},
-        {"", 0, 4, "1 to 128 bytes, this one 0"},
+        {"", 0, 4, "1 to 127 bytes, this one 0"},
         {"a\tb", 0, 4, "control characters"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -80,15 +80,15 @@ static void the_name_of_a_job_has_a_limit(void **state)
     struct trace *t = *state;
     char name[200];
     memset(name, 'j', sizeof name);
-    name[128] = '\0';
+    name[127] = '\0';
     struct candidate candidate = member("a", 0, 2, "h");
     candidate.job = name;
     say(t, 1, &candidate);
     assert_heard(t, "");
-    name[128] = 'j';
-    name[129] = '\0';
+    name[127] = 'j';
+    name[128] = '\0';
     say(t, 2, &candidate);
-    assert_non_null(strstr(heard(t), "this one 129"));
+    assert_non_null(strstr(heard(t), "this one 128"));
 }
 
 static void a_member_that_announces_too_much_is_refused(void **state)

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "base/settings.h"
+#include "base/text.h"
 
 /* ---- An environment of the test's own -------------------------------------------------------------- */
 
@@ -50,8 +51,11 @@ static void assert_variable_rejected(const char *name, const char *value, const 
 {
     struct settings settings;
     struct tutti_error error;
+    char shown[256];
     int status = resolve_variable(&settings, name, value, &error);
-    assert_rejected(status, &error, (const char *const[3]){name, value, allowed});
+    snprintf(shown, sizeof shown, "%s", value);
+    text_to_one_line(shown); /* an error is one line, whatever the value is */
+    assert_rejected(status, &error, (const char *const[3]){name, shown, allowed});
 }
 
 /* ---- Where a value comes from ---------------------------------------------------------------------- */
