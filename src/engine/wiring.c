@@ -223,7 +223,7 @@ static bool has_more_targets(const struct outgoing *outgoing)
 static void note_fallback(struct outgoing *outgoing, const struct tutti_error *why)
 {
     log_debug(&outgoing->wiring->comm->log, "wiring: %s", why->message);
-    if (outgoing->wiring->comm->peers[0].targets.list[0].is_unix) {
+    if (!outgoing->fell_back && outgoing->wiring->comm->peers[0].targets.list[0].is_unix) {
         outgoing->fell_back = true;
         outgoing->unix_why = *why;
     }

@@ -278,21 +278,20 @@ class Running(FailureTest):
         self.assertEqual(quitter.finish(), 0)
         self.assert_all_name(members, 2, time.monotonic(), 5)
 
-    def test_a_call_whose_deadline_passes_names_the_rank_it_waited_for(self):
+    def test_when_a_deadline_passes_everybody_names_the_rank_that_did_not_call(self):
         with Fifo() as fifo:
-            job = self.job(3, TUTTI_STRAGGLER_AFTER="500ms")
-            # In a ring only the neighbours of a rank can tell that its turn has come: rank 1 waits for rank 0,
-            # and would say so if its own deadline passed first.
-            members = [job.rank(rank, "absent", fifo.path, TUTTI_CALL_TIMEOUT=timeout)
-                       for rank, timeout in enumerate(("2s", "15s", "15s"))]
-            absent = members[2]
+            job = self.job(5, TUTTI_STRAGGLER_AFTER="500ms", TUTTI_CALL_TIMEOUT="2s")
+            # In a ring everybody waits for the rank before; only rank 0 waits for the one that is late.
+            members = [job.rank(rank, "absent", fifo.path) for rank in range(5)]
+            absent = members[4]
             absent.expect("^joined ")
-            for member in members[:2]:
-                failure = self.assert_fails(member, "TIMEOUT", "all_reduce", r"waiting for data from rank 2\b", rank=2)
+            for member in members[:4]:
+                failure = self.assert_fails(
+                    member, "TIMEOUT", "all_reduce", r"waiting for data from rank 4\b.*has not made this call", rank=4)
                 self.assertLess(int(failure["ms"]), 8000)
-            self.assertRegex(members[0].expect("waiting for data"), r"warning.*rank 2\b")
+            self.assertRegex(members[0].expect("waiting for data"), r"warning.*rank 4\b.*has not made this call")
             fifo.release(1)
-            self.assert_fails(absent, "TIMEOUT", r"rank 2\b", rank=2)
+            self.assert_fails(absent, "TIMEOUT", r"rank 4\b", rank=4)
 
     def test_ranks_that_call_with_different_counts_get_both_calls_in_the_error(self):
         for member in self.job(2).ranks("count"):
