@@ -371,7 +371,7 @@ int tutti_fd(tutti_comm *comm)
     return fd;
 }
 
-/* ---- Calls ------------------------------------------------------------------------------------- */
+/* ---- Checking calls ---------------------------------------------------------------------------- */
 
 static int check_calls(tutti_comm *comm, const struct tutti_call *calls, size_t count,
                        tutti_request **request)
@@ -380,16 +380,19 @@ static int check_calls(tutti_comm *comm, const struct tutti_call *calls, size_t 
         return TUTTI_ERR_ARGUMENT;
     if (is_of_parent(comm))
         return TUTTI_ERR_UNSUPPORTED;
-    struct tutti_error error = TUTTI_ERROR_INIT;
     if (comm_has_failed(comm) || atomic_load(&comm->phase) != COMM_ACTIVE)
-        return TUTTI_OK; /* the engine has the answer */
+        return TUTTI_OK;      /* the engine has the answer */
+    struct tutti_error error; /* too large to clear for each call */
+    int status;
     if (!request || !calls || count == 0)
-        error_set(&error, TUTTI_ERR_ARGUMENT, "%s",
-                  !request ? "the place for the request is NULL" : "there are no calls to start");
+        status = error_set(&error, TUTTI_ERR_ARGUMENT, "%s",
+                           !request ? "the place for the request is NULL" : "there are no calls to start");
     else
-        arguments_check(comm->rank, comm->size, calls, count, &error);
-    return error.code < 0 ? comm_local_error(comm, &error) : TUTTI_OK;
+        status = arguments_check(comm->rank, comm->size, calls, count, &error);
+    return status < 0 ? comm_local_error(comm, &error) : TUTTI_OK;
 }
+
+/* ---- Calls ------------------------------------------------------------------------------------- */
 
 int tutti_start(tutti_comm *comm, const struct tutti_call *calls, size_t count, tutti_request **request)
 {

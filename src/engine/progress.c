@@ -7,14 +7,9 @@
  * soon.  A caller that leaves with work still queued posts `drive_task`. */
 #include <poll.h>
 #include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
-#include "base/error.h"
 #include "engine/clock.h"
 #include "engine/comm.h"
-#include "tensor/type.h"
 
 #define SLEEP_MS_MAX   100             /* a sleeper looks around at least this often */
 #define LOOP_LINGER_NS (50 * 1000)     /* the loop yields this long before it arms its polls */
@@ -50,9 +45,9 @@ static bool can_go_on(const struct operation *operation)
 static tutti_request *move_queue(tutti_comm *comm, tutti_request *head, const tutti_request *until,
                                  bool on_loop)
 {
+    struct tutti_error error; /* filled by progress() when it fails; too large to clear on every turn */
     while (head) {
         int status = TUTTI_OK;
-        struct tutti_error error = TUTTI_ERROR_INIT;
         if (!comm_has_failed(comm)) {
             struct operation *operation = &head->executors[head->current].operation;
             status = operation->progress(operation, &error);
