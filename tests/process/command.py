@@ -1,6 +1,5 @@
 """The tutti command: how it starts, watches and ends processes, and what it says about a wrong command line."""
 
-import argparse
 import json
 import os
 import pathlib
@@ -13,9 +12,8 @@ import tempfile
 import time
 import unittest
 
-from job import Process, clean_environment, free_port
+from job import PROGRAMS, Process, clean_environment, free_port, run_tests
 
-PROGRAMS = argparse.Namespace()
 FAKE_SSH = '#!/bin/sh\nshift\nexec sh -c "$*"\n'
 
 
@@ -320,13 +318,5 @@ class CommandLine(Case):
         self.assertIn("TUTTI_TRANSPORTS", self.run_command("info", "--settings").text())
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tutti", required=True)
-    parser.add_argument("--member", required=True)
-    _, rest = parser.parse_known_args(namespace=PROGRAMS)
-    unittest.main(argv=sys.argv[:1] + rest, verbosity=2)
-
-
 if __name__ == "__main__":
-    main()
+    run_tests(__doc__)

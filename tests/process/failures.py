@@ -1,18 +1,14 @@
 """Bad input and failures, end to end with real processes: each gives a clear error on the right side, disturbs
 nobody else, and nothing hangs.  Every wait has a limit."""
 
-import argparse
 import os
 import signal
 import socket
-import sys
 import tempfile
 import time
 import unittest
 
-from job import Fifo, Job, Process, fields, free_port, tcp_listeners, unix_listeners
-
-PROGRAMS = argparse.Namespace()
+from job import PROGRAMS, Fifo, Job, Process, fields, free_port, run_tests, tcp_listeners, unix_listeners
 
 GARBAGE = {
     "HTTP": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -318,13 +314,5 @@ class Running(FailureTest):
         self.assertRegex(launcher.text(), r"rank 1 .*pid " + victim["pid"] + r".*signal 9")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tutti", required=True)
-    parser.add_argument("--member", required=True)
-    _, rest = parser.parse_known_args(namespace=PROGRAMS)
-    unittest.main(argv=sys.argv[:1] + rest, verbosity=2)
-
-
 if __name__ == "__main__":
-    main()
+    run_tests(__doc__)

@@ -1,5 +1,6 @@
 """Jobs of real processes for the tests in this folder: start them, read what they say, never wait for ever."""
 
+import argparse
 import collections
 import os
 import pathlib
@@ -7,12 +8,16 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
+import unittest
 
 LAUNCHER_VARIABLES = re.compile(
     r"^(TUTTI_|OMPI_|PMI_|PMIX_|SLURM_|TORCHELASTIC_|MASTER_(ADDR|PORT)$|(LOCAL_)?(RANK|WORLD_SIZE)$)")
+
+PROGRAMS = argparse.Namespace()  # tutti and member: paths of the programs under test, once run_tests() is called
 
 Line = collections.namedtuple("Line", "stream text")
 
@@ -205,3 +210,12 @@ def unix_listeners(pid):
         if accepts and int(columns[6]) in inodes and len(columns) == 8:
             found.append(columns[7])
     return found
+
+
+def run_tests(description):
+    """The main program of a file of unittest cases: takes the paths of the programs, passes on the rest."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--tutti", required=True)
+    parser.add_argument("--member", required=True)
+    _, rest = parser.parse_known_args(namespace=PROGRAMS)
+    unittest.main(argv=sys.argv[:1] + rest, verbosity=2)
