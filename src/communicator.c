@@ -1,6 +1,6 @@
 /* The public interface: checks arguments and hands over to the engine. */
 #include <errno.h>
-#include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +25,28 @@ const char *tutti_version(void)
 static bool is_of_parent(const tutti_comm *comm)
 {
     return comm->worker && worker_is_foreign(comm->worker);
+}
+
+/* A handle that no call can use. */
+static int check_handle(const tutti_comm *comm)
+{
+    if (!comm)
+        return TUTTI_ERR_ARGUMENT;
+    return is_of_parent(comm) ? TUTTI_ERR_UNSUPPORTED : TUTTI_OK;
+}
+
+static int argument_error(tutti_comm *comm, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static int argument_error(tutti_comm *comm, const char *format, ...)
+{
+    struct tutti_error error;
+    char sentence[sizeof error.message];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(sentence, sizeof sentence, format, arguments);
+    va_end(arguments);
+    error_set(&error, TUTTI_ERR_ARGUMENT, "%s", sentence);
+    return comm_local_error(comm, &error);
 }
 
 /* ---- Joining ----------------------------------------------------------------------------------- */
@@ -112,8 +134,8 @@ static tutti_comm *comm_new(void)
 
 static void group_of_one(tutti_comm *comm)
 {
-    comm->rank = comm->local_rank = 0;
-    comm->size = comm->local_size = comm->host_count = 1;
+    comm->rank = 0;
+    comm->size = comm->local_size = 1;
     comm->log.rank = 0;
     comm->generation = 1;
 }
@@ -193,24 +215,19 @@ static int exchange_goodbyes(tutti_comm *comm, int64_t until_ns)
 
 int tutti_finalize(tutti_comm *comm, int timeout_ms)
 {
-    if (!comm)
-        return TUTTI_ERR_ARGUMENT;
-    if (is_of_parent(comm))
-        return TUTTI_ERR_UNSUPPORTED;
-    struct tutti_error error;
+    int status = check_handle(comm);
+    if (status < 0)
+        return status;
     if (timeout_ms < 0)
-        return comm_local_error(comm,
-                                (error_set(&error, TUTTI_ERR_ARGUMENT,
-                                           "finalize: timeout_ms is %d: give milliseconds, or 0 for the "
-                                           "default deadline of a call",
-                                           timeout_ms),
-                                 &error));
+        return argument_error(
+            comm, "finalize: timeout_ms is %d: give milliseconds, or 0 for the default deadline of a call",
+            timeout_ms);
     if (timeout_ms == 0)
         timeout_ms = comm->settings.values.call_timeout_ms;
     int64_t until_ns = clock_now_ns() + timeout_ms * NS_PER_MS;
     struct tutti_call barrier = {.op = TUTTI_BARRIER, .timeout_ms = timeout_ms};
     /* Calls complete in order, so the barrier completes last. */
-    int status = progress_run_last(comm, &barrier);
+    status = progress_run_last(comm, &barrier);
     if (status < 0)
         return status;
     if (comm->size > 1)
@@ -275,10 +292,9 @@ void tutti_free(tutti_comm *comm)
 
 int tutti_abort(tutti_comm *comm, const char *reason)
 {
-    if (!comm)
-        return TUTTI_ERR_ARGUMENT;
-    if (is_of_parent(comm))
-        return TUTTI_ERR_UNSUPPORTED;
+    int status = check_handle(comm);
+    if (status < 0)
+        return status;
     struct tutti_error error;
     error_set(&error, TUTTI_ERR_ABORTED, "aborted by rank %d: %s", comm->rank,
               reason && *reason ? reason : "no reason given");
@@ -325,25 +341,21 @@ int tutti_size(const tutti_comm *comm)
 
 int tutti_get_link(tutti_comm *comm, int index, struct tutti_link_info *info)
 {
-    struct tutti_error error;
     if (!comm)
         return TUTTI_ERR_ARGUMENT;
     if (!info || info->struct_size < sizeof *info)
-        return comm_local_error(comm, (error_set(&error, TUTTI_ERR_ARGUMENT,
-                                                 "tutti_get_link: begin with struct tutti_link_info info = "
-                                                 "TUTTI_LINK_INFO_INIT"),
-                                       &error));
+        return argument_error(
+            comm, "tutti_get_link: begin with struct tutti_link_info info = TUTTI_LINK_INFO_INIT");
     const struct comm_peer *peer = &comm->peers[index == 1];
     const struct link *link = NULL;
     if (index >= 0 && index <= 1 && comm->size > 1 && comm->in && comm->out)
         link = index == 0 ? comm->out[peer->rank] : comm->in[peer->rank];
     if (!link)
-        return comm_local_error(comm,
-                                (error_set(&error, TUTTI_ERR_ARGUMENT,
-                                           "tutti_get_link: there is no link %d; a connected group of more "
-                                           "than one has 0 (to the next rank) and 1 (from the previous)",
-                                           index),
-                                 &error));
+        return argument_error(
+            comm,
+            "tutti_get_link: there is no link %d; a connected group of more than one has 0 (to "
+            "the next rank) and 1 (from the previous)",
+            index);
     info->peer = peer->rank;
     snprintf(info->transport, sizeof info->transport, "%s", link->ops->transport);
     snprintf(info->host, sizeof info->host, "%s", peer->host_name);
@@ -354,10 +366,9 @@ int tutti_get_link(tutti_comm *comm, int index, struct tutti_link_info *info)
 
 int tutti_fd(tutti_comm *comm)
 {
-    if (!comm)
-        return TUTTI_ERR_ARGUMENT;
-    if (is_of_parent(comm))
-        return TUTTI_ERR_UNSUPPORTED;
+    int status = check_handle(comm);
+    if (status < 0)
+        return status;
     pthread_mutex_lock(&comm->lock);
     int fd = comm_refuse_if_dead(comm);
     if (fd == TUTTI_OK) {
@@ -376,19 +387,16 @@ int tutti_fd(tutti_comm *comm)
 static int check_calls(tutti_comm *comm, const struct tutti_call *calls, size_t count,
                        tutti_request **request)
 {
-    if (!comm)
-        return TUTTI_ERR_ARGUMENT;
-    if (is_of_parent(comm))
-        return TUTTI_ERR_UNSUPPORTED;
+    int status = check_handle(comm);
+    if (status < 0)
+        return status;
     if (comm_has_failed(comm) || atomic_load(&comm->phase) != COMM_ACTIVE)
-        return TUTTI_OK;      /* the engine has the answer */
-    struct tutti_error error; /* too large to clear for each call */
-    int status;
+        return TUTTI_OK; /* the engine has the answer */
     if (!request || !calls || count == 0)
-        status = error_set(&error, TUTTI_ERR_ARGUMENT, "%s",
-                           !request ? "the place for the request is NULL" : "there are no calls to start");
-    else
-        status = arguments_check(comm->rank, comm->size, calls, count, &error);
+        return argument_error(comm, "%s",
+                              !request ? "the place for the request is NULL" : "there are no calls to start");
+    struct tutti_error error; /* too large to clear for each call */
+    status = arguments_check(comm->rank, comm->size, calls, count, &error);
     return status < 0 ? comm_local_error(comm, &error) : TUTTI_OK;
 }
 

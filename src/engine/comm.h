@@ -83,7 +83,7 @@ struct tutti_comm {
     uint8_t member_id[MEMBER_ID_BYTES];
 
     int rank, size; /* -1 before the group is there */
-    int local_rank, local_size, host_count;
+    int local_size; /* ranks on this host */
     uint64_t instance;
     uint32_t generation;
     struct comm_peer peers[2]; /* next, previous */
@@ -172,7 +172,6 @@ void progress_complete_head(tutti_comm *comm, int status);
 
 /* Moves asynchronous calls on the worker's thread; a task. */
 void progress_drive_on_loop(void *comm);
-void progress_stop_polls(tutti_comm *comm);
 
 /* ---- lateness.c: with the token ----------------------------------------------------------------- */
 

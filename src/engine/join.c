@@ -306,9 +306,7 @@ static void on_welcome(struct join *join, const Wire__Welcome *welcome)
     comm->size = (int)welcome->size;
     comm->instance = welcome->instance;
     comm->generation = welcome->generation;
-    comm->local_rank = (int)welcome->local_rank;
     comm->local_size = (int)welcome->local_size;
-    comm->host_count = (int)welcome->host_count;
     comm->log.rank = comm->rank;
     if (comm->size != comm->launch.size || comm->rank < 0 || comm->rank >= comm->size ||
         copy_peer(comm, welcome->next, &comm->peers[0]) < 0 ||

@@ -250,7 +250,7 @@ static void on_deadline(uv_timer_t *timer)
     progress_drive_on_loop(timer->data);
 }
 
-void progress_stop_polls(tutti_comm *comm)
+static void stop_polls(tutti_comm *comm)
 {
     if (comm->ring.polls_made) {
         uv_poll_stop(&comm->ring.readable);
@@ -265,7 +265,7 @@ static void arm_polls(tutti_comm *comm, const tutti_request *head)
 {
     const struct operation *operation = &head->executors[head->current].operation;
     bool go_on = can_go_on(operation);
-    progress_stop_polls(comm);
+    stop_polls(comm);
     if (go_on || operation->wait.receive)
         uv_poll_start(&comm->ring.readable, UV_READABLE | UV_DISCONNECT, on_data_link);
     if (go_on || operation->wait.send)
@@ -307,7 +307,7 @@ void progress_drive_on_loop(void *argument)
     tutti_request *head = comm->head;
     if (comm->token != TOKEN_FREE || !head) {
         pthread_mutex_unlock(&comm->lock);
-        progress_stop_polls(comm); /* whoever holds the token posts again if there is need */
+        stop_polls(comm); /* whoever holds the token posts again if there is need */
         return;
     }
     comm->token = TOKEN_LOOP;
@@ -323,7 +323,7 @@ void progress_drive_on_loop(void *argument)
         arm_polls(comm,
                   head); /* under the lock: a caller that takes the token may move `head` on and free it */
     else
-        progress_stop_polls(comm);
+        stop_polls(comm);
     if (!head && comm->head)
         worker_post(comm->worker, &comm->drive_task);
     if (atomic_load_explicit(&comm->waiters, memory_order_relaxed) > 0)
