@@ -5,13 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/random.h>
-#include <unistd.h>
 #include "base/error.h"
-#include "base/hash.h"
 #include "engine/clock.h"
-#include "engine/comm.h"
+#include "engine/life.h"
 #include "executor/arguments.h"
+#include "transport/descriptor.h"
 
 #define TEXT2(x) #x
 #define TEXT(x)  TEXT2(x)
@@ -49,7 +47,7 @@ static int argument_error(tutti_comm *comm, const char *format, ...)
     return comm_local_error(comm, &error);
 }
 
-/* ---- Joining ----------------------------------------------------------------------------------- */
+/* ---- Joining and leaving ------------------------------------------------------------------------ */
 
 static const char *read_environment(void *context, const char *name)
 {
@@ -57,160 +55,9 @@ static const char *read_environment(void *context, const char *name)
     return getenv(name);
 }
 
-/* Two processes are on one host when the kernel that runs them was booted once. */
-static void read_boot_id(char *text, size_t size)
+int tutti_init(const struct tutti_config *config, tutti_comm **comm)
 {
-    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
-    if (!file || !fgets(text, (int)size, file))
-        gethostname(text, size);
-    if (file)
-        fclose(file);
-    text[strcspn(text, "\n")] = '\0';
-}
-
-/* The same name gives the same id: FNV-1a in two lanes, for identity and not for secrecy. */
-static void name_to_member_id(const char *name, uint8_t id[MEMBER_ID_BYTES])
-{
-    uint64_t lanes[2] = {FNV1A_START, ~FNV1A_START};
-    for (; *name; name++)
-        for (int lane = 0; lane < 2; lane++)
-            lanes[lane] = fnv1a_add(lanes[lane], (uint8_t)*name);
-    memcpy(id, lanes, sizeof lanes);
-}
-
-static int random_member_id(uint8_t id[MEMBER_ID_BYTES], struct tutti_error *error)
-{
-    if (getrandom(id, MEMBER_ID_BYTES, 0) != MEMBER_ID_BYTES)
-        return error_set_errno(error, errno, "the kernel gave no random numbers");
-    return TUTTI_OK;
-}
-
-static int find_identity(tutti_comm *comm, struct tutti_error *error)
-{
-    const struct tutti_config *values = &comm->settings.values;
-    if (values->host)
-        snprintf(comm->host, sizeof comm->host, "%s", values->host);
-    else
-        read_boot_id(comm->host, sizeof comm->host);
-    gethostname(comm->host_name, sizeof comm->host_name - 1);
-    if (!values->member)
-        return random_member_id(comm->member_id, error);
-    name_to_member_id(values->member, comm->member_id);
-    return TUTTI_OK;
-}
-
-static enum log_level level_from_name(const char *name)
-{
-    static const char *const names[] = {"error", "warning", "info", "debug"};
-    for (int i = 0; i < 4; i++)
-        if (strcmp(name, names[i]) == 0)
-            return (enum log_level)(LOG_LEVEL_ERROR + i);
-    return LOG_LEVEL_WARNING;
-}
-
-static tutti_comm *comm_new(void)
-{
-    tutti_comm *comm = calloc(1, sizeof *comm);
-    if (!comm)
-        return NULL;
-    comm->log = (struct log){LOG_LEVEL_WARNING, -1};
-    comm->rank = comm->size = -1;
-    comm->peers[0].rank = comm->peers[1].rank = -1;
-    comm->doorbell = comm->completion_fd = -1;
-    comm->tail = &comm->head;
-    comm->failure = comm->local_error = (struct tutti_error)TUTTI_ERROR_INIT;
-    comm->drive_task = (struct worker_task){.run = progress_drive_on_loop, .context = comm};
-    comm->abort_task = (struct worker_task){.run = ring_send_abort, .context = comm};
-    comm->heartbeat_task = (struct worker_task){.run = ring_send_heartbeats, .context = comm};
-    comm->drain_task = (struct worker_task){.run = ring_drain, .context = comm};
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_mutex_init(&comm->lock, NULL);
-    pthread_cond_init(&comm->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
-    return comm;
-}
-
-static void group_of_one(tutti_comm *comm)
-{
-    comm->rank = 0;
-    comm->size = comm->local_size = 1;
-    comm->log.rank = 0;
-    comm->generation = 1;
-}
-
-static int comm_join(tutti_comm *comm, const struct tutti_config *config, struct tutti_error *error)
-{
-    if (settings_resolve(&comm->settings, config, read_environment, NULL, error) < 0)
-        return error->code;
-    const struct tutti_config *values = &comm->settings.values;
-    comm->log.level = level_from_name(values->log);
-    if (launch_resolve(&comm->launch, config, (unsigned)geteuid(), read_environment, NULL, error) < 0 ||
-        find_identity(comm, error) < 0)
-        return error->code;
-    comm->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (comm->doorbell < 0)
-        return error_set_errno(error, errno, "cannot make an eventfd");
-    comm->worker = worker_acquire(error);
-    if (!comm->worker)
-        return error->code;
-    if (comm->launch.size == 1)
-        group_of_one(comm);
-    else if (join_group(comm, error) < 0)
-        return error->code;
-    comm->group = (struct executor_group){
-        .in = comm->in,
-        .out = comm->out,
-        .instance = comm->instance,
-        .generation = comm->generation,
-        .slice_bytes = (uint32_t)values->slice_bytes,
-        .checksum = values->checksum != 0,
-        .kernels = reduce_table(),
-    };
-    comm->wait_policy = wait_policy_for(values->wait, comm->local_size);
-    comm->joined = true;
-    return TUTTI_OK;
-}
-
-int tutti_init(const struct tutti_config *config, tutti_comm **result)
-{
-    if (!result)
-        return TUTTI_ERR_ARGUMENT;
-    tutti_comm *comm = *result = comm_new();
-    if (!comm)
-        return TUTTI_ERR_MEMORY;
-    struct tutti_error error = TUTTI_ERROR_INIT;
-    int status = comm_join(comm, config, &error);
-    if (status < 0)
-        comm_fail(comm, &error);
-    return status;
-}
-
-/* ---- Leaving ----------------------------------------------------------------------------------- */
-
-/* Says goodbye and waits until both neighbours have. */
-static int exchange_goodbyes(tutti_comm *comm, int64_t until_ns)
-{
-    worker_call(comm->worker, ring_send_goodbye, comm);
-    struct tutti_error error = TUTTI_ERROR_INIT;
-    pthread_mutex_lock(&comm->lock);
-    while (!ring_goodbyes_heard(comm) && !comm_has_failed(comm)) {
-        if (clock_now_ns() >= until_ns) {
-            int side = comm->ring.goodbye_heard[0] ? 1 : 0;
-            error_set(&error, TUTTI_ERR_TIMEOUT, "finalize: %s did not say goodbye in time",
-                      comm->peers[side].text);
-            error.rank = comm->peers[side].rank;
-            break;
-        }
-        comm_wait_changed(comm, until_ns);
-    }
-    if (!comm_has_failed(comm) && error.code == TUTTI_OK)
-        comm->phase = COMM_FINALIZED;
-    pthread_mutex_unlock(&comm->lock);
-    if (error.code < 0)
-        comm_fail(comm, &error);
-    return comm_has_failed(comm) ? comm->failure.code : TUTTI_OK;
+    return comm ? life_begin(config, read_environment, comm) : TUTTI_ERR_ARGUMENT;
 }
 
 int tutti_finalize(tutti_comm *comm, int timeout_ms)
@@ -222,72 +69,48 @@ int tutti_finalize(tutti_comm *comm, int timeout_ms)
         return argument_error(
             comm, "finalize: timeout_ms is %d: give milliseconds, or 0 for the default deadline of a call",
             timeout_ms);
-    if (timeout_ms == 0)
-        timeout_ms = comm->settings.values.call_timeout_ms;
-    int64_t until_ns = clock_now_ns() + timeout_ms * NS_PER_MS;
-    struct tutti_call barrier = {.op = TUTTI_BARRIER, .timeout_ms = timeout_ms};
-    /* Calls complete in order, so the barrier completes last. */
-    status = progress_run_last(comm, &barrier);
-    if (status < 0)
-        return status;
-    if (comm->size > 1)
-        return exchange_goodbyes(comm, until_ns);
-    pthread_mutex_lock(&comm->lock);
-    comm->phase = COMM_FINALIZED;
-    pthread_mutex_unlock(&comm->lock);
-    return TUTTI_OK;
-}
-
-static void nothing(void *context)
-{
-    (void)context;
-}
-
-static void leave_loop(tutti_comm *comm)
-{
-    worker_call(comm->worker, ring_close, comm);
-    pthread_mutex_lock(&comm->lock);
-    while (comm->ring.handles > 0)
-        pthread_cond_wait(&comm->changed, &comm->lock);
-    pthread_mutex_unlock(&comm->lock);
-    worker_call(comm->worker, nothing, NULL); /* tasks that were posted before have run now */
+    return life_finalize(comm, timeout_ms == 0 ? comm->settings.values.call_timeout_ms : timeout_ms);
 }
 
 void tutti_free(tutti_comm *comm)
 {
-    if (!comm || is_of_parent(comm))
-        return; /* the memory goes with the child; closing anything properly could disturb the parent */
-    if (comm->size > 1 && comm->phase != COMM_FINALIZED && !comm_has_failed(comm)) {
-        struct tutti_error error;
-        error_set(&error, TUTTI_ERR_ABORTED, "rank %d freed its communicator without finalizing it",
-                  comm->rank);
-        error.rank = comm->rank;
-        comm_fail(comm, &error);
-    }
-    if (comm->worker) {
-        if (comm_has_failed(comm))
-            comm_await_abort_sent(comm);
-        leave_loop(comm);
-    }
-    for (int rank = 0; rank < comm->size; rank++) {
-        if (comm->in && comm->in[rank])
-            comm->in[rank]->ops->free(comm->in[rank]);
-        if (comm->out && comm->out[rank])
-            comm->out[rank]->ops->free(comm->out[rank]);
-    }
-    free(comm->in);
-    free(comm->out);
-    if (comm->worker)
-        worker_release(comm->worker);
-    issue_free(comm);
-    if (comm->doorbell >= 0)
-        close(comm->doorbell);
-    if (comm->completion_fd >= 0)
-        close(comm->completion_fd);
-    pthread_cond_destroy(&comm->changed);
-    pthread_mutex_destroy(&comm->lock);
-    settings_clean_up(&comm->settings);
-    free(comm);
+    if (comm && !is_of_parent(comm)) /* a child's copy goes with the child */
+        life_end(comm);
+}
+
+/* What a re-forming needs of the communicator that failed. */
+static int check_reform(tutti_comm *failed, int timeout_ms)
+{
+    if (timeout_ms < 0)
+        return argument_error(failed, "reform: timeout_ms is %d: give milliseconds, or 0 for join_timeout_ms",
+                              timeout_ms);
+    if (failed->place.size < 0)
+        return argument_error(failed,
+                              "reform: this communicator has never been in a group: call tutti_init()");
+    if (comm_has_failed(failed))
+        return TUTTI_OK;
+    return atomic_load(&failed->phase) == COMM_FINALIZED
+               ? comm_local_error(
+                     failed,
+                     &(struct tutti_error){
+                         .code = TUTTI_ERR_FINALIZED,
+                         .rank = -1,
+                         .message =
+                             "reform: this communicator is finalized: call tutti_init() for a new one"})
+               : argument_error(
+                     failed,
+                     "reform: the group lives: it is re-formed after a failure (tutti_abort() ends it)");
+}
+
+int tutti_reform(tutti_comm *failed, int timeout_ms, tutti_comm **survivors)
+{
+    if (!survivors)
+        return TUTTI_ERR_ARGUMENT;
+    *survivors = NULL;
+    int status = check_handle(failed);
+    if (status == TUTTI_OK)
+        status = check_reform(failed, timeout_ms);
+    return status < 0 ? status : life_reform(failed, timeout_ms, survivors);
 }
 
 int tutti_abort(tutti_comm *comm, const char *reason)
@@ -296,9 +119,9 @@ int tutti_abort(tutti_comm *comm, const char *reason)
     if (status < 0)
         return status;
     struct tutti_error error;
-    error_set(&error, TUTTI_ERR_ABORTED, "aborted by rank %d: %s", comm->rank,
+    error_set(&error, TUTTI_ERR_ABORTED, "aborted by rank %d: %s", comm->place.rank,
               reason && *reason ? reason : "no reason given");
-    error.rank = comm->rank;
+    error.rank = comm->place.rank;
     comm_fail(comm, &error);
     if (comm->worker)
         comm_await_abort_sent(comm);
@@ -331,24 +154,44 @@ int tutti_get_error(tutti_comm *comm, struct tutti_error *error)
 
 int tutti_rank(const tutti_comm *comm)
 {
-    return comm && comm->joined ? comm->rank : -1;
+    return comm ? comm->place.rank : -1;
 }
 
 int tutti_size(const tutti_comm *comm)
 {
-    return comm && comm->joined ? comm->size : -1;
+    return comm ? comm->place.size : -1;
+}
+
+uint64_t tutti_completed(tutti_comm *comm)
+{
+    if (!comm || is_of_parent(comm))
+        return 0;
+    pthread_mutex_lock(&comm->lock);
+    uint64_t completed = comm->completed;
+    pthread_mutex_unlock(&comm->lock);
+    return completed;
+}
+
+int tutti_get_reform(const tutti_comm *comm, struct tutti_reform_info *info)
+{
+    if (!comm || !info || info->struct_size < sizeof *info)
+        return TUTTI_ERR_ARGUMENT;
+    *info = comm->reformed;
+    info->generation = comm->place.generation;
+    return TUTTI_OK;
 }
 
 int tutti_get_link(tutti_comm *comm, int index, struct tutti_link_info *info)
 {
-    if (!comm)
-        return TUTTI_ERR_ARGUMENT;
+    int status = check_handle(comm);
+    if (status < 0)
+        return status;
     if (!info || info->struct_size < sizeof *info)
         return argument_error(
             comm, "tutti_get_link: begin with struct tutti_link_info info = TUTTI_LINK_INFO_INIT");
-    const struct comm_peer *peer = &comm->peers[index == 1];
+    const struct neighbour *peer = index == 1 ? &comm->place.previous : &comm->place.next;
     const struct link *link = NULL;
-    if (index >= 0 && index <= 1 && comm->size > 1 && comm->in && comm->out)
+    if (index >= 0 && index <= 1 && comm->place.size > 1 && comm->in && comm->out)
         link = index == 0 ? comm->out[peer->rank] : comm->in[peer->rank];
     if (!link)
         return argument_error(
@@ -373,7 +216,7 @@ int tutti_fd(tutti_comm *comm)
     int fd = comm_refuse_if_dead(comm);
     if (fd == TUTTI_OK) {
         if (comm->completion_fd < 0)
-            comm->completion_fd = eventfd((unsigned)comm->completed, EFD_CLOEXEC | EFD_NONBLOCK);
+            comm->completion_fd = descriptor_event((unsigned)comm->unfetched);
         fd = comm->completion_fd;
         if (fd < 0)
             fd = error_set_errno(&comm->local_error, errno, "tutti_fd: cannot make an eventfd");
@@ -396,7 +239,7 @@ static int check_calls(tutti_comm *comm, const struct tutti_call *calls, size_t 
         return argument_error(comm, "%s",
                               !request ? "the place for the request is NULL" : "there are no calls to start");
     struct tutti_error error; /* too large to clear for each call */
-    status = arguments_check(comm->rank, comm->size, calls, count, &error);
+    status = arguments_check(comm->place.rank, comm->place.size, calls, count, &error);
     return status < 0 ? comm_local_error(comm, &error) : TUTTI_OK;
 }
 

@@ -84,20 +84,18 @@ TUTTI_API const char *tutti_error_name(int status);
 
 /* What went wrong: a copy, so it stays valid whatever becomes of the communicator. */
 struct tutti_error {
-    size_t struct_size; /* set by TUTTI_ERROR_INIT */
-    int code;           /* enum tutti_status; TUTTI_OK when nothing has failed */
-    int rank;           /* the rank that is the cause, -1 when unknown or when it is no rank's fault */
-    char host[256];     /* the host of that rank, "" when unknown */
-    char operation[32]; /* the operation under way here, "all_reduce"; "" outside of one */
-    uint64_t sequence;  /* the number of that operation on this communicator, from 1; 0 outside of one */
-    char message[1024]; /* one full sentence: what, where, and how to mend it */
+    size_t struct_size;   /* set by TUTTI_ERROR_INIT */
+    int code;             /* enum tutti_status; TUTTI_OK when nothing has failed */
+    int rank;             /* the rank that is the cause, -1 when unknown or when it is no rank's fault */
+    char host[256];       /* the host of that rank, "" when unknown */
+    char operation[32];   /* the operation under way here, "all_reduce"; "" outside of one */
+    uint64_t sequence;    /* the number of that operation on this communicator, from 1; 0 outside of one */
+    char message[1024];   /* one full sentence: what, where, and how to mend it */
+    uint64_t moved_bytes; /* that this rank had received in that operation, headers included */
 };
 #define TUTTI_ERROR_INIT                                                                                     \
     {                                                                                                        \
-        sizeof(struct tutti_error), 0, -1, {0}, {0}, 0,                                                      \
-        {                                                                                                    \
-            0                                                                                                \
-        }                                                                                                    \
+        sizeof(struct tutti_error), 0, -1, {0}, {0}, 0, {0}, 0                                               \
     }
 
 /* ---- Joining and leaving a group --------------------------------------------------------------- */
@@ -161,7 +159,7 @@ TUTTI_API int tutti_abort(tutti_comm *comm, const char *reason);
  * any thread.  `error->struct_size` must be set.  `comm` may be NULL (after an init without memory). */
 TUTTI_API int tutti_get_error(tutti_comm *comm, struct tutti_error *error);
 
-TUTTI_API int tutti_rank(const tutti_comm *comm); /* -1 on a handle that never joined */
+TUTTI_API int tutti_rank(const tutti_comm *comm); /* -1 on a handle to which none was ever assigned */
 TUTTI_API int tutti_size(const tutti_comm *comm); /* -1 likewise */
 
 /* The links to the ring neighbours: what carries the bytes, and how many it carried. */
@@ -182,6 +180,44 @@ struct tutti_link_info {
  * which only receives.  TUTTI_ERR_ARGUMENT beyond (a group of one has no links).  Exact only while no
  * operation is under way. */
 TUTTI_API int tutti_get_link(tutti_comm *comm, int index, struct tutti_link_info *info);
+
+/* ---- After a failure --------------------------------------------------------------------------- */
+
+/* Survivors only, each on its failed communicator: makes a new group, of the next generation, out of the
+ * members of the old one that come here.  Their order is kept: who had the lower rank has the lower one now.
+ * The new group is complete when every old member has come, has ended or is known to be lost, and after
+ * `timeout_ms` (0: join_timeout_ms; the shortest that any member gives) without those that have not come;
+ * what they try later is refused.  Sets *survivors, also on failure: to a dead handle that carries the error
+ * and must be freed; then `failed` may be re-formed again, or *survivors itself if its rank had been assigned
+ * already (tutti_rank() is not -1).  It is NULL where memory is exhausted, and where `failed` has not failed
+ * or was never in a group (TUTTI_ERR_ARGUMENT, ERR_FINALIZED; the sentence is in `failed`). `failed` stays
+ * failed and must be freed as ever, before or after.  Collective only among those who come. Needs the
+ * rendezvous.  `tutti run` and `tutti rendezvous` outlive the ranks.  Where it lived in a rank that is gone,
+ * a survivor on the same host takes over its HOST:PORT or abstract Unix socket; where none can, this is
+ * TUTTI_ERR_UNREACHABLE and says what to run instead. */
+TUTTI_API int tutti_reform(tutti_comm *failed, int timeout_ms, tutti_comm **survivors);
+
+/* How a group came out of the one before; the same on every member, but for `previous_rank`. */
+struct tutti_reform_info {
+    size_t struct_size;           /* set by TUTTI_REFORM_INFO_INIT */
+    uint32_t generation;          /* of this group; the first has 1 */
+    uint32_t previous_generation; /* 0: this group was not re-formed, and the rest is empty */
+    int previous_rank;            /* of this member */
+    int previous_size;
+    uint64_t completed_everywhere; /* the newest operation of the old group that every survivor completed */
+    uint64_t completed_anywhere;   /* the newest that any survivor completed */
+    char lost[256];                /* the old ranks that are not here: "ranks 2, 5-7"; "" when all are */
+    struct tutti_error cause;      /* the one agreed cause of the failure; ranks as in the old group */
+};
+#define TUTTI_REFORM_INFO_INIT                                                                               \
+    {                                                                                                        \
+        sizeof(struct tutti_reform_info), 0, 0, -1, 0, 0, 0, {0}, TUTTI_ERROR_INIT                           \
+    }
+TUTTI_API int tutti_get_reform(const tutti_comm *comm, struct tutti_reform_info *info);
+
+/* The number of the latest operation that has completed on this rank, from 1, in the order of issue; 0 when
+ * none has.  Compare with `completed_everywhere`. */
+TUTTI_API uint64_t tutti_completed(tutti_comm *comm);
 
 /* ---- Tensors ----------------------------------------------------------------------------------- */
 

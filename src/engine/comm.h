@@ -21,10 +21,12 @@
 #include "engine/wait.h"
 #include "engine/worker.h"
 #include "executor/executor.h"
+#include "group/lateness.h"
 #include "group/launcher.h"
-#include "wire/hello.h"
+#include "group/membership.h"
 
 #define COMM_ALGORITHMS_MAX 32 /* of the table in algorithm/ */
+#define COMM_RECENT_CALLS   64 /* remembered, to compare them with those of the neighbours */
 
 /* Who moves data.  FREE: nobody right now.  CALLER: a thread in a blocking call or a wait.  LOOP: the worker,
  * in a callback; it gives the token back before it returns to libuv. */
@@ -40,38 +42,36 @@ struct tutti_request {
     tutti_comm *comm;
     int status;   /* TUTTI_PENDING until complete */
     bool signals; /* begun by tutti_start(): makes tutti_fd() readable */
-    bool straggler_named, announced;
+    struct lateness lateness;
     _Atomic int64_t due_ns; /* the earliest deadline of this request and those behind it */
     size_t count, capacity;
     atomic_size_t current; /* moved on by the holder of the token, looked at by whoever reports a failure */
     struct executor executors[]; /* behind them: as many struct fusion_part */
 };
 
-/* A ring neighbour. */
-struct comm_peer {
-    int rank;
-    uint8_t member_id[MEMBER_ID_BYTES];
-    char host_name[256];              /* for people */
-    char text[320];                   /* "rank 3 (host b, pid 4711)" */
-    bool same_host;                   /* says so itself; proved when a Unix socket connects */
-    struct connector_targets targets; /* where it listens, in our order of preference */
-};
-
-/* Control connections to the ring neighbours, and what else of the communicator lives on the loop. */
+/* The control connections to the ring neighbours and to the rendezvous, and what else of the communicator
+ * lives on the loop. */
 struct comm_ring {
-    struct connection *connection[2]; /* to next and previous; NULL when gone */
-    int64_t heard_ms[2];
-    atomic_uint_fast64_t heard_sequence[2]; /* the latest call that the peer has made, as far as known */
-    bool goodbye_heard[2];
-    int64_t ticked_ms;
+    struct membership membership;
+    struct connection *connection[SIDES]; /* NULL when gone */
     uv_timer_t heartbeat, deadline;
     uv_poll_t readable, writable; /* data links, armed while asynchronous calls are blocked */
-    bool polls_made;
+    bool timers_made, polls_made;
     int handles;                        /* open ones of these, and the service; under the lock when closing */
     struct rendezvous_service *service; /* rank 0, unless somebody else serves */
     char meeting_path[256];             /* the file or Unix socket that it made, removed with it */
     dev_t meeting_device;
     ino_t meeting_inode;
+};
+
+/* The failed group that a communicator re-forms. */
+struct comm_previous {
+    uint64_t instance;
+    uint32_t generation;
+    int rank, size;
+    uint64_t completed;
+    bool embedded; /* its rank 0 served the rendezvous */
+    struct tutti_error cause;
 };
 
 struct tutti_comm {
@@ -80,14 +80,13 @@ struct tutti_comm {
     struct launch launch;
     char host[256]; /* identity of this host */
     char host_name[256];
-    uint8_t member_id[MEMBER_ID_BYTES];
+    struct failpoints failpoints;
 
-    int rank, size; /* -1 before the group is there */
-    int local_size; /* ranks on this host */
-    uint64_t instance;
-    uint32_t generation;
-    struct comm_peer peers[2]; /* next, previous */
-    bool joined;               /* the ring is there */
+    struct group_place place;
+    struct connector_targets next_targets; /* where the next rank listens, in our order of preference */
+    bool re_forms;                         /* `previous` is what it comes from */
+    struct comm_previous previous;
+    struct tutti_reform_info reformed;
     struct worker *worker;
 
     struct link **in, **out; /* by rank */
@@ -104,15 +103,21 @@ struct tutti_comm {
     struct schedule **schedules[COMM_ALGORITHMS_MAX]; /* by algorithm, then root; made on first use */
     uint8_t *scratch;
     size_t scratch_bytes;
-    struct scratch_block *retired; /* outgrown while operations still used them */
-    uint64_t sequence;
-    atomic_int phase;    /* enum comm_phase; changed under the lock */
-    int64_t last_due_ns; /* of the request at the end of the queue */
-    atomic_int failed;   /* 1: `failure` is set and final */
+    struct scratch_block *retired;                      /* outgrown while operations still used them */
+    uint64_t sequence;                                  /* of the latest call */
+    uint64_t completed;                                 /* of the latest that has completed */
+    bool finalizes;                                     /* the next call is that of finalize */
+    struct fingerprint recent_calls[COMM_RECENT_CALLS]; /* by sequence modulo their number */
+    atomic_uint_fast64_t late_sequence; /* the operation about which the rendezvous is to be asked */
+    atomic_int phase;                   /* enum comm_phase; changed under the lock */
+    int64_t last_due_ns;                /* of the request at the end of the queue */
+    struct tutti_error link_error;      /* of a data link, which is of no more use; with the token */
+    int64_t link_error_until_ns;        /* how long it waits for a better reason; 0: there is none */
+    atomic_int failed;                  /* 1: `failure` is set and final */
     struct tutti_error failure, local_error;
-    bool abort_sent;
-    int completion_fd, completed; /* eventfd of tutti_fd() or -1; requests complete and not waited for */
-    struct worker_task drive_task, abort_task, drain_task, heartbeat_task;
+    bool abort_sent, goodbyes_heard;
+    int completion_fd, unfetched; /* eventfd of tutti_fd() or -1; requests complete and not waited for */
+    struct worker_task drive_task, abort_task, drain_task, announce_task, ask_task;
 
     struct comm_ring ring;
 };
@@ -126,9 +131,10 @@ void comm_fail(tutti_comm *comm, const struct tutti_error *cause);
 /* As comm_fail() for a cause that another rank noticed and told, whose sentence is complete. */
 void comm_fail_as_told(tutti_comm *comm, const struct tutti_error *cause);
 
-/* The holder of the token met an error on a data link: ends the group, but first gives the peer's control
- * connection a chance to tell why.  `on_loop`: on the worker's thread. */
-void comm_fail_from_link(tutti_comm *comm, const struct tutti_error *cause, bool on_loop);
+/* The holder of the token met an error on a data link: ends the group, but first gives the control
+ * connections a chance to tell why.  A caller waits for that here.  The loop (`on_loop`) does not: false, and
+ * it calls again when comm->link_error_until_ns has come, or earlier. */
+bool comm_fail_from_link(tutti_comm *comm, const struct tutti_error *cause, bool on_loop);
 
 /* Completes every queued request with the failure.  With the lock and the token. */
 void comm_fail_pending(tutti_comm *comm);
@@ -141,6 +147,9 @@ void comm_await_abort_sent(tutti_comm *comm);
 int comm_local_error(tutti_comm *comm, const struct tutti_error *error);
 
 bool comm_has_failed(const tutti_comm *comm);
+
+/* At the head of the queue, or NULL.  With the lock. */
+const struct operation *comm_operation_under_way(const tutti_comm *comm);
 
 /* The one answer of a dead communicator to every call: its failure, or that it is finalized. With the lock.
  */
@@ -173,36 +182,34 @@ void progress_complete_head(tutti_comm *comm, int status);
 /* Moves asynchronous calls on the worker's thread; a task. */
 void progress_drive_on_loop(void *comm);
 
-/* ---- lateness.c: with the token ----------------------------------------------------------------- */
-
-/* The head of the queue is blocked: warns or ends the group when it is late. */
-void lateness_judge(tutti_comm *comm, tutti_request *head, int64_t now_ns);
-
-/* When to judge again at the latest. */
-int64_t lateness_next_ns(const tutti_comm *comm, const tutti_request *head, int64_t now_ns);
-
 /* ---- ring.c: on the worker's thread ------------------------------------------------------------ */
 
-int ring_open(tutti_comm *comm, const int control_fds[2], struct tutti_error *error);
-void ring_send_abort(void *comm); /* a task */
-void ring_drain(void *comm);      /* a task: reads what has arrived on the control connections */
-void ring_send_goodbye(void *comm);
-void ring_send_heartbeats(void *comm);            /* a task */
-bool ring_goodbyes_heard(const tutti_comm *comm); /* with the lock */
+/* Takes over the control connections to the next and the previous rank, and that to the rendezvous (NULL:
+ * none).  A neighbour may go on wiring for `grace_ms` before it says its first word. */
+int ring_open(tutti_comm *comm, const int control_fds[2], struct connection *rendezvous, int grace_ms,
+              struct tutti_error *error);
+void ring_send_abort(void *comm);  /* a task */
+void ring_drain(void *comm);       /* a task: reads what has arrived on the control connections */
+void ring_announce(void *comm);    /* a task: tells the neighbours in which call this rank waits */
+void ring_ask(void *comm);         /* a task: asks the rendezvous who has not made the call `late_sequence` */
+void ring_say_goodbye(void *comm); /* a task */
+void ring_leave(void *comm);       /* a task: tells the rendezvous that this member has left the group */
 
 /* Closes all that lives on the loop; comm->ring.handles is 0, under the lock, when that is over. */
 void ring_close(void *comm);
 
 /* ---- join.c, wiring.c --------------------------------------------------------------------------- */
 
-/* Makes the group: rendezvous, then wiring.  Blocks.  Not on the worker's thread. */
-int join_group(tutti_comm *comm, struct tutti_error *error);
+/* Makes the group: rendezvous, then wiring, within `timeout_ms`.  Blocks.  Not on the worker's thread. */
+int join_group(tutti_comm *comm, int timeout_ms, struct tutti_error *error);
 
 /* Connects the ring: data and control connections to the next rank, and those that the previous rank
- * makes to us on `listeners` (borrowed).  comm->peers are set.  Calls `done` once, with TUTTI_OK when
- * comm->in, comm->out and the ring are ready.  On the worker's thread.  NULL when out of memory. */
-struct wiring *wiring_start(tutti_comm *comm, const struct listeners *listeners,
-                            void (*done)(void *context, const struct tutti_error *error), void *context);
+ * makes to us on `listeners` (borrowed).  comm->place is set.  Calls `done` once, with TUTTI_OK when
+ * comm->in and comm->out are there and `control_fds`, which pass to the receiver, are connected to the next
+ * and the previous rank.  On the worker's thread.  NULL when out of memory. */
+typedef void (*wiring_done)(void *context, const int control_fds[2], const struct tutti_error *error);
+struct wiring *wiring_start(tutti_comm *comm, const struct listeners *listeners, wiring_done done,
+                            void *context);
 /* NULL is accepted; `done` is not called any more.  Neighbours that are connected are told `why`. */
 void wiring_stop(struct wiring *wiring, const struct tutti_error *why);
 

@@ -8,12 +8,15 @@
 #include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "base/crc32c.h"
 #include "base/error.h"
+#include "transport/descriptor.h"
 
 #define FLUSH_MS      2000
 #define LINGER_MS     200
@@ -62,7 +65,7 @@ static void begin_close(struct connection *connection)
     connection->state = CONNECTION_CLOSING;
     uv_close((uv_handle_t *)&connection->poll, on_handle_closed);
     uv_close((uv_handle_t *)&connection->timer, on_handle_closed);
-    close(connection->fd);
+    descriptor_close(connection->fd);
     connection->fd = -1;
 }
 
@@ -344,7 +347,7 @@ struct connection *connection_new(uv_loop_t *loop, int fd, const struct connecti
 {
     struct connection *connection = malloc(sizeof *connection);
     if (!connection) {
-        close(fd);
+        descriptor_close(fd);
         error_set(error, TUTTI_ERR_MEMORY, "out of memory for a connection");
         return NULL;
     }
@@ -357,7 +360,7 @@ struct connection *connection_new(uv_loop_t *loop, int fd, const struct connecti
     int status = uv_poll_init(loop, &connection->poll, fd);
     if (status < 0) {
         error_set(error, TUTTI_ERR_SYSTEM, "cannot watch a connection: %s", uv_strerror(status));
-        close(fd);
+        descriptor_close(fd);
         free(connection);
         return NULL;
     }
@@ -371,6 +374,29 @@ struct connection *connection_new(uv_loop_t *loop, int fd, const struct connecti
 void *connection_context(const struct connection *connection)
 {
     return connection->context;
+}
+
+void connection_hand_over(struct connection *connection, const struct connection_events *events,
+                          void *context)
+{
+    connection->events = events;
+    connection->context = context;
+}
+
+void connection_set_dead_after(struct connection *connection, int dead_after_ms)
+{
+    if (!is_tcp(connection->fd))
+        return;
+    /* What the kernel refuses is left as it is: heartbeats find the dead as well. */
+    const int options[][3] = {
+        {SOL_SOCKET, SO_KEEPALIVE, 1},
+        {IPPROTO_TCP, TCP_KEEPIDLE, 1 + dead_after_ms / 2000},
+        {IPPROTO_TCP, TCP_KEEPINTVL, 1},
+        {IPPROTO_TCP, TCP_KEEPCNT, 1 + dead_after_ms / 2000},
+        {IPPROTO_TCP, TCP_USER_TIMEOUT, dead_after_ms},
+    };
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
+        (void)setsockopt(connection->fd, options[i][0], options[i][1], &options[i][2], sizeof(int));
 }
 
 void connection_close(struct connection *connection, bool flush)

@@ -27,6 +27,14 @@ struct connection *connection_new(uv_loop_t *loop, int fd, const struct connecti
                                   void *context, struct tutti_error *error);
 void *connection_context(const struct connection *connection);
 
+/* From now on `events` and `context` are told. */
+void connection_hand_over(struct connection *connection, const struct connection_events *events,
+                          void *context);
+
+/* Has the kernel give up a TCP connection whose peer does not acknowledge for so long.  Not for data links,
+ * whose peer may be busy: a control connection is always read. */
+void connection_set_dead_after(struct connection *connection, int dead_after_ms);
+
 /* Queues and sends what goes at once.  Failures come through closed(), later, never from inside this call. */
 void connection_send(struct connection *connection, const struct frame *frame, const void *payload);
 /* `group`: whose instance and generation the frame carries; NULL before there is one. */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "base/error.h"
 #include "engine/watch.h"
+#include "transport/descriptor.h"
 #include "transport/socket.h"
 
 struct connector {
@@ -79,7 +80,7 @@ static void connector_free(struct connector *connector)
     watch_free(connector->watch);
     alarm_free(connector->alarm);
     if (connector->fd >= 0)
-        close(connector->fd);
+        descriptor_close(connector->fd);
     free(connector);
 }
 
@@ -97,7 +98,7 @@ static void attempt_failed(struct connector *connector, int error_number)
     watch_free(connector->watch);
     connector->watch = NULL;
     if (connector->fd >= 0)
-        close(connector->fd);
+        descriptor_close(connector->fd);
     connector->fd = -1;
     error_set(&connector->why, TUTTI_ERR_UNREACHABLE, "%s: %s",
               connector_print(&connector->targets.list[connector->index], text, sizeof text),

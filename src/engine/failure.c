@@ -5,13 +5,11 @@
  * data at this moment, the holder of the token fails it, so that nothing writes to a buffer after its call
  * has returned).  Then the loop tells the neighbours, who pass it on. */
 #include <errno.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include "base/error.h"
 #include "engine/clock.h"
 #include "engine/comm.h"
-#include "tensor/type.h"
+#include "group/cause.h"
 
 #define EXPLANATION_NS (200 * NS_PER_MS)  /* how long a broken data link may wait for the reason */
 #define ABORT_SENT_NS  (1000 * NS_PER_MS) /* how long a failed call waits for the abort to leave */
@@ -34,36 +32,11 @@ void comm_fail_pending(tutti_comm *comm)
     pthread_cond_broadcast(&comm->changed);
 }
 
-/* Says where the failure struck here: the operation under way, in fields and, where this rank noticed it, in
- * the sentence. */
-static void add_operation(tutti_comm *comm, bool noticed_here)
+const struct operation *comm_operation_under_way(const tutti_comm *comm)
 {
-    size_t current = comm->head ? atomic_load_explicit(&comm->head->current, memory_order_relaxed) : 0;
-    if (!comm->head || current >= comm->head->count)
-        return;
-    const struct operation *operation = &comm->head->executors[current].operation;
-    struct tutti_error *failure = &comm->failure;
-    const char *name = operation_name(operation->call.operation);
-    snprintf(failure->operation, sizeof failure->operation, "%s", name);
-    failure->sequence = operation->sequence;
-    if (!noticed_here)
-        return;
-    char sentence[sizeof failure->message];
-    memcpy(sentence, failure->message, sizeof sentence);
-    snprintf(failure->message, sizeof failure->message, "%s (operation %llu on rank %d): %.900s", name,
-             (unsigned long long)operation->sequence, comm->rank, sentence);
-}
-
-static void add_host(tutti_comm *comm)
-{
-    struct tutti_error *failure = &comm->failure;
-    if (failure->rank < 0 || failure->host[0] != '\0')
-        return;
-    if (failure->rank == comm->rank)
-        snprintf(failure->host, sizeof failure->host, "%s", comm->host_name);
-    for (int i = 0; i < 2; i++)
-        if (comm->peers[i].rank == failure->rank && comm->size > 1)
-            snprintf(failure->host, sizeof failure->host, "%s", comm->peers[i].host_name);
+    const tutti_request *head = comm->head;
+    size_t current = head ? atomic_load_explicit(&head->current, memory_order_relaxed) : 0;
+    return head && current < head->count ? &head->executors[current].operation : NULL;
 }
 
 static void fail(tutti_comm *comm, const struct tutti_error *cause, bool noticed_here)
@@ -73,8 +46,8 @@ static void fail(tutti_comm *comm, const struct tutti_error *cause, bool noticed
     if (first) {
         comm->failure = *cause;
         comm->failure.struct_size = sizeof comm->failure;
-        add_host(comm);
-        add_operation(comm, noticed_here);
+        cause_complete(&comm->failure, &comm->place, comm->host_name, comm_operation_under_way(comm),
+                       noticed_here);
         atomic_store_explicit(&comm->failed, 1, memory_order_release);
         if (comm->doorbell >= 0)
             eventfd_write(comm->doorbell, 1);
@@ -100,21 +73,31 @@ void comm_fail_as_told(tutti_comm *comm, const struct tutti_error *cause)
     fail(comm, cause, false);
 }
 
-void comm_fail_from_link(tutti_comm *comm, const struct tutti_error *cause, bool on_loop)
+/* Waits until the group has failed, for this reason or a better one, but no longer than until `until_ns`. */
+static void await_failure(tutti_comm *comm, int64_t until_ns)
 {
-    if (cause->code == TUTTI_ERR_PEER_LOST) {
-        if (on_loop) {
+    worker_post(comm->worker, &comm->drain_task);
+    pthread_mutex_lock(&comm->lock);
+    while (!comm_has_failed(comm) && clock_now_ns() < until_ns)
+        comm_wait_changed(comm, until_ns);
+    pthread_mutex_unlock(&comm->lock);
+}
+
+bool comm_fail_from_link(tutti_comm *comm, const struct tutti_error *cause, bool on_loop)
+{
+    if (comm->link_error_until_ns == 0) {
+        comm->link_error = *cause;
+        comm->link_error_until_ns =
+            clock_now_ns() + (cause->code == TUTTI_ERR_PEER_LOST ? EXPLANATION_NS : 0);
+        if (on_loop)
             ring_drain(comm);
-        } else {
-            worker_post(comm->worker, &comm->drain_task);
-            pthread_mutex_lock(&comm->lock);
-            int64_t until_ns = clock_now_ns() + EXPLANATION_NS;
-            while (!comm_has_failed(comm) && clock_now_ns() < until_ns)
-                comm_wait_changed(comm, until_ns);
-            pthread_mutex_unlock(&comm->lock);
-        }
     }
-    comm_fail(comm, cause);
+    if (!on_loop)
+        await_failure(comm, comm->link_error_until_ns);
+    if (on_loop && !comm_has_failed(comm) && clock_now_ns() < comm->link_error_until_ns)
+        return false;
+    comm_fail(comm, &comm->link_error);
+    return true;
 }
 
 int comm_refuse_if_dead(tutti_comm *comm)
@@ -129,7 +112,7 @@ int comm_refuse_if_dead(tutti_comm *comm)
 
 void comm_await_abort_sent(tutti_comm *comm)
 {
-    if (comm->size < 2 || !comm_has_failed(comm))
+    if (comm->place.size < 2 || !comm_has_failed(comm))
         return;
     pthread_mutex_lock(&comm->lock);
     int64_t until_ns = clock_now_ns() + ABORT_SENT_NS;

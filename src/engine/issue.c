@@ -34,7 +34,8 @@ static tutti_request *request_take(tutti_comm *comm, size_t count)
     request->next = NULL;
     request->comm = comm;
     request->status = TUTTI_PENDING;
-    request->signals = request->straggler_named = request->announced = false;
+    request->signals = false;
+    request->lateness = (struct lateness){false};
     request->count = 0;
     atomic_init(&request->current, 0);
     request->next_taken = comm->taken;
@@ -64,16 +65,16 @@ void issue_release(tutti_request *request)
 static const struct schedule *schedule_for(tutti_comm *comm, const struct fingerprint *call, size_t bytes)
 {
     assert(algorithm_count <= COMM_ALGORITHMS_MAX);
-    const struct algorithm *algorithm = algorithm_select(call->operation, comm->size, bytes);
+    const struct algorithm *algorithm = algorithm_select(call->operation, comm->place.size, bytes);
     struct schedule ***by_root = &comm->schedules[algorithm - algorithms];
     if (!*by_root)
-        *by_root = calloc((size_t)comm->size, sizeof **by_root);
+        *by_root = calloc((size_t)comm->place.size, sizeof **by_root);
     if (!*by_root)
         return NULL;
     struct schedule **schedule = &(*by_root)[call->root];
     if (!*schedule)
-        *schedule = schedule_new(call->operation, algorithm->name, algorithm->emit, comm->rank, comm->size,
-                                 (int)call->root);
+        *schedule = schedule_new(call->operation, algorithm->name, algorithm->emit, comm->place.rank,
+                                 comm->place.size, (int)call->root);
     return *schedule;
 }
 
@@ -108,7 +109,8 @@ static bool reserve_scratch(tutti_comm *comm, size_t bytes)
     return true;
 }
 
-static struct fingerprint fingerprint_of(const struct tutti_call *call)
+/* The barrier of finalize has a count, so that it does not pass for one that another rank calls. */
+static struct fingerprint fingerprint_of(const tutti_comm *comm, const struct tutti_call *call)
 {
     bool empty = call->op == TUTTI_BARRIER;
     return (struct fingerprint){
@@ -116,7 +118,9 @@ static struct fingerprint fingerprint_of(const struct tutti_call *call)
         .type = empty ? 0 : (uint8_t)call->type,
         .reduction = operation_reduces(call->op) ? (uint8_t)call->reduction : 0,
         .root = operation_has_root(call->op) ? (uint32_t)call->root : 0,
-        .count = empty ? 0 : call->count,
+        .count = !empty            ? call->count
+                 : comm->finalizes ? 1
+                                   : 0,
     };
 }
 
@@ -124,10 +128,10 @@ static struct fingerprint fingerprint_of(const struct tutti_call *call)
 static bool prepare(tutti_comm *comm, const struct tutti_call *calls, size_t count, struct executor *executor,
                     struct fusion_part *parts)
 {
-    struct fingerprint print = fingerprint_of(&calls[0]);
+    struct fingerprint print = fingerprint_of(comm, &calls[0]);
     if (count > 1)
         fusion_fingerprint(&print, calls, count);
-    size_t bytes = executor_total(&print, comm->size) * tutti_type_size(calls[0].type);
+    size_t bytes = executor_total(&print, comm->place.size) * tutti_type_size(calls[0].type);
     const struct schedule *schedule = schedule_for(comm, &print, bytes);
     if (!schedule)
         return false;
@@ -140,7 +144,7 @@ static bool prepare(tutti_comm *comm, const struct tutti_call *calls, size_t cou
     }
     uint8_t *packed = comm->scratch + scratch_bytes;
     executor_init(executor, &comm->group, schedule, &print, packed, packed, comm->scratch);
-    bool sends = calls[0].op != TUTTI_BROADCAST || calls[0].root == comm->rank;
+    bool sends = calls[0].op != TUTTI_BROADCAST || calls[0].root == comm->place.rank;
     for (size_t i = 0; i < count; i++)
         parts[i] = (struct fusion_part){sends ? calls[i].send : NULL, calls[i].recv,
                                         calls[i].count * tutti_type_size(calls[i].type)};
@@ -197,6 +201,9 @@ int issue_calls(tutti_comm *comm, const struct tutti_call *calls, size_t count, 
     int status = comm_refuse_if_dead(comm);
     if (status < 0)
         return status;
+    if (failpoint_hit(&comm->failpoints, FAILPOINT_request_made) == FAIL_no_memory)
+        return error_set(&comm->local_error, TUTTI_ERR_MEMORY, "no memory to prepare %s (a failpoint)",
+                         operation_name(calls[0].op));
     if (!comm->head)
         free_retired(comm);
     tutti_request *request = request_take(comm, count);
@@ -206,7 +213,8 @@ int issue_calls(tutti_comm *comm, const struct tutti_call *calls, size_t count, 
         return error_set(&comm->local_error, TUTTI_ERR_MEMORY, "no memory to prepare %s of %zu elements",
                          operation_name(calls[0].op), calls[0].count);
     }
-    comm->sequence += request->count;
+    for (size_t i = 0; i < request->count; i++)
+        comm->recent_calls[++comm->sequence % COMM_RECENT_CALLS] = request->executors[i].operation.call;
     set_due(comm, request);
     *comm->tail = request;
     comm->tail = &request->next;
@@ -230,7 +238,7 @@ void issue_free(tutti_comm *comm)
     free_requests(comm->taken); /* pending ones, and those that nobody waited for */
     free_requests(comm->spare);
     for (int i = 0; i < COMM_ALGORITHMS_MAX; i++) {
-        for (int root = 0; comm->schedules[i] && root < comm->size; root++)
+        for (int root = 0; comm->schedules[i] && root < comm->place.size; root++)
             schedule_free(comm->schedules[i][root]);
         free(comm->schedules[i]);
     }

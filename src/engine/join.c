@@ -1,9 +1,14 @@
 /* Joining: the I/O of a member.  Finds the rendezvous (and, as rank 0, serves it unless somebody does
- * already), announces itself, waits to be welcomed, and has the ring wired.
+ * already), announces itself, waits to be welcomed, and has the ring wired.  Re-forming is joining with what
+ * is known of the group that failed.
  *
  * MEETING -> (connected) -> ANNOUNCED -> (welcome) -> WIRING -> done.  Until the deadline a rendezvous that
  * cannot be reached, a name that does not resolve yet and a connection that closes are tried again; a refusal
- * and bytes that are not tutti's are final. */
+ * and bytes that are not tutti's are final.
+ *
+ * The rendezvous that lived in a member may have died with it.  Then a survivor that can bind the same
+ * address serves it from now on: the kernel lets only one of them.  Where none can, because the address was
+ * on another host, members give up after RENDEZVOUS_LOST_MS and say what would have helped. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -15,12 +20,14 @@
 #include "engine/comm.h"
 #include "engine/serving.h"
 #include "engine/watch.h"
+#include "transport/descriptor.h"
 
 #define ATTEMPT_TIMEOUT_MS    3000
 #define UNIX_RETRY_MAX_MS     20
 #define TCP_RETRY_MAX_MS      250
 #define REFUSAL_GRACE_MS      2000 /* how much later than the rendezvous a member gives up by itself */
 #define WIRING_TIMEOUT_MIN_MS 5000
+#define RENDEZVOUS_LOST_MS    3000
 
 enum join_state { JOIN_MEETING, JOIN_ANNOUNCED, JOIN_WIRING };
 
@@ -34,6 +41,7 @@ struct join {
     uv_loop_t *loop;
     enum join_state state;
     struct alarm *retry, *deadline;
+    int timeout_ms;
     int64_t deadline_ns;
     int retry_ms;
     bool warned;
@@ -51,6 +59,20 @@ struct join {
 
 /* ---- The end ----------------------------------------------------------------------------------- */
 
+/* This member has its rank and cannot take its place: the others should not wait for it. */
+static void tell_rendezvous(struct join *join, const struct tutti_error *why)
+{
+    const struct group_place *place = &join->comm->place;
+    Wire__Abort body;
+    Wire__Control message = WIRE__CONTROL__INIT;
+    control_from_error(why, (uint32_t)place->rank, &body);
+    body.instance = place->instance;
+    body.generation = place->generation;
+    message.body_case = WIRE__CONTROL__BODY_ABORT;
+    message.abort = &body;
+    connection_send_control(join->connection, NULL, &message);
+}
+
 static void join_finish(struct join *join, const struct tutti_error *result)
 {
     tutti_comm *comm = join->comm;
@@ -59,8 +81,10 @@ static void join_finish(struct join *join, const struct tutti_error *result)
         uv_cancel((uv_req_t *)&join->resolution->request); /* helps only a look-up that has not begun */
     }
     connector_cancel(join->connector);
+    if (join->connection && join->state == JOIN_WIRING && result->code < 0)
+        tell_rendezvous(join, result);
     if (join->connection)
-        connection_close(join->connection, false);
+        connection_close(join->connection, join->state == JOIN_WIRING);
     wiring_stop(join->wiring, result);
     alarm_free(join->retry);
     alarm_free(join->deadline);
@@ -75,9 +99,8 @@ static void join_finish(struct join *join, const struct tutti_error *result)
 /* Once, when others would already be named as missing: the rendezvous itself is. */
 static void warn_if_late(struct join *join)
 {
-    const struct tutti_config *values = &join->comm->settings.values;
     int64_t left_ms = (join->deadline_ns - clock_now_ns()) / NS_PER_MS;
-    if (join->warned || values->join_timeout_ms - left_ms < values->missing_after_ms)
+    if (join->warned || join->timeout_ms - left_ms < join->comm->settings.values.missing_after_ms)
         return;
     join->warned = true;
     char where[300];
@@ -88,8 +111,38 @@ static void warn_if_late(struct join *join)
                     : "");
 }
 
+/* The end of a re-forming that finds no rendezvous. */
+static void rendezvous_is_lost(struct join *join)
+{
+    const tutti_comm *comm = join->comm;
+    struct tutti_error error;
+    char where[300];
+    endpoint_print(&comm->launch.rendezvous, where, sizeof where);
+    if (comm->previous.embedded)
+        error_set(
+            &error, TUTTI_ERR_UNREACHABLE,
+            "cannot re-form: the rendezvous at %s lived in a process of the group and is lost with it "
+            "(%.300s); "
+            "so that survivors can re-form, let it outlive the ranks: start the job by `tutti run`, or run "
+            "`tutti rendezvous` on a host that stays",
+            where, join->why.message);
+    else
+        error_set(&error, TUTTI_ERR_UNREACHABLE,
+                  "cannot re-form: no rendezvous answers at %s (%.300s); start `tutti rendezvous` there "
+                  "again, then "
+                  "call tutti_reform() again",
+                  where, join->why.message);
+    join_finish(join, &error);
+}
+
 static void join_retry(struct join *join)
 {
+    int64_t left_ms = (join->deadline_ns - clock_now_ns()) / NS_PER_MS;
+    if (join->comm->re_forms && join->comm->previous.embedded &&
+        join->timeout_ms - left_ms >= RENDEZVOUS_LOST_MS) {
+        rendezvous_is_lost(join);
+        return;
+    }
     warn_if_late(join);
     bool local = join->comm->launch.rendezvous.kind == ENDPOINT_UNIX;
     int max_ms = local ? UNIX_RETRY_MAX_MS : TCP_RETRY_MAX_MS;
@@ -102,18 +155,21 @@ static void on_deadline(void *context)
 {
     struct join *join = context;
     const tutti_comm *comm = join->comm;
-    const struct tutti_config *values = &comm->settings.values;
     struct tutti_error error;
     char where[300];
     endpoint_print(&comm->launch.rendezvous, where, sizeof where);
-    double seconds = values->join_timeout_ms / 1000.0;
+    double seconds = join->timeout_ms / 1000.0;
+    if (join->state == JOIN_MEETING && comm->re_forms) {
+        rendezvous_is_lost(join);
+        return;
+    }
     if (join->state == JOIN_WIRING) {
         char missing[800];
         wiring_describe(join->wiring, missing, sizeof missing);
         error_set(&error, TUTTI_ERR_TIMEOUT,
                   "rank %d could not connect its ring in time: %s; check that the hosts can reach each other "
                   "(TUTTI_INTERFACE, TUTTI_PORT_RANGE)",
-                  comm->rank, missing);
+                  comm->place.rank, missing);
     } else if (join->state == JOIN_ANNOUNCED) {
         error_set(&error, TUTTI_ERR_TIMEOUT, "the group of %d was not complete within %.1f s: %s",
                   comm->launch.size, seconds, join->why.message);
@@ -139,13 +195,25 @@ static void join_connect(struct join *join)
         join_retry(join);
 }
 
-/* Serves once, as rank 0; a failure to serve what should be ours is final. */
+/* May this survivor serve in the place of a member that is gone?  Not a path or a file: two could replace it
+ * at once and both believe that they serve. */
+static bool may_take_over(const tutti_comm *comm)
+{
+    const struct endpoint *meeting = &comm->launch.rendezvous;
+    return comm->previous.embedded &&
+           (meeting->kind == ENDPOINT_TCP || (meeting->kind == ENDPOINT_UNIX && meeting->name[0] == '@'));
+}
+
+/* Serves once, as rank 0 or in the place of a lost member.  A failure of rank 0 to serve what should be its
+ * is final. */
 static bool serving_failed(struct join *join)
 {
+    tutti_comm *comm = join->comm;
     struct tutti_error error = TUTTI_ERROR_INIT;
-    if (join->comm->launch.rank != 0 || join->comm->ring.service)
+    bool serves = comm->re_forms ? may_take_over(comm) : comm->launch.rank == 0;
+    if (!serves || comm->ring.service)
         return false;
-    if (serve_rendezvous(join->comm, &join->targets, &error) == TUTTI_OK)
+    if (serve_rendezvous(comm, &join->targets, &error) == TUTTI_OK || comm->re_forms)
         return false;
     join_finish(join, &error);
     return true;
@@ -199,7 +267,7 @@ static bool read_meeting_file(struct join *join, const char *path)
     ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
     int error_number = errno;
     if (fd >= 0)
-        close(fd);
+        descriptor_close(fd);
     if (length < 0) {
         error_set_errno(&join->why, error_number, "rank 0 has not written its address to %s yet", path);
         return false;
@@ -232,6 +300,15 @@ static void join_meet(void *context)
 
 /* ---- Announcing -------------------------------------------------------------------------------- */
 
+static void fill_previous(Wire__Previous *body, const struct comm_previous *previous)
+{
+    body->instance = previous->instance;
+    body->generation = previous->generation;
+    body->rank = (uint32_t)previous->rank;
+    body->size = (uint32_t)previous->size;
+    body->completed = previous->completed;
+}
+
 static void send_join(struct join *join)
 {
     tutti_comm *comm = join->comm;
@@ -240,7 +317,7 @@ static void send_join(struct join *join)
         addresses[i] = join->listeners.address[i];
     Wire__Join body = WIRE__JOIN__INIT;
     body.job = comm->launch.job;
-    body.member_id = (ProtobufCBinaryData){MEMBER_ID_BYTES, comm->member_id};
+    body.member_id = (ProtobufCBinaryData){MEMBER_ID_BYTES, comm->place.member_id};
     body.rank = comm->launch.rank;
     body.size = (uint32_t)comm->launch.size;
     body.host = comm->host;
@@ -256,8 +333,17 @@ static void send_join(struct join *join)
     Wire__Control message = WIRE__CONTROL__INIT;
     message.body_case = WIRE__CONTROL__BODY_JOIN;
     message.join = &body;
+    Wire__Previous previous = WIRE__PREVIOUS__INIT;
+    Wire__Abort cause;
+    if (comm->re_forms) {
+        control_from_error(&comm->previous.cause, (uint32_t)comm->previous.rank, &cause);
+        fill_previous(&previous, &comm->previous);
+        previous.cause = &cause;
+        body.previous = &previous;
+    }
     connection_send_control(join->connection, NULL, &message);
     join->state = JOIN_ANNOUNCED;
+    failpoint_hit(&comm->failpoints, comm->re_forms ? FAILPOINT_reform_sent : FAILPOINT_join_sent);
     char where[300];
     endpoint_print(&join->meeting, where, sizeof where);
     error_set(&join->why, TUTTI_ERR_TIMEOUT,
@@ -266,77 +352,123 @@ static void send_join(struct join *join)
     alarm_set(join->deadline, left_ms + REFUSAL_GRACE_MS);
 }
 
-static int copy_peer(const tutti_comm *comm, const Wire__Peer *from, struct comm_peer *peer)
+/* Where the next rank listens, by our order of preference; a Unix socket only where it is on this host. */
+static void add_targets(tutti_comm *comm, const Wire__Peer *next)
 {
-    if (!from || from->rank >= (uint32_t)comm->size || from->member_id.len != MEMBER_ID_BYTES)
-        return TUTTI_ERR_PROTOCOL;
-    peer->rank = (int)from->rank;
-    memcpy(peer->member_id, from->member_id.data, MEMBER_ID_BYTES);
-    snprintf(peer->host_name, sizeof peer->host_name, "%s", from->host_name);
-    snprintf(peer->text, sizeof peer->text, "rank %u (host %.200s, pid %u)", (unsigned)from->rank,
-             from->host_name, (unsigned)from->pid);
-    peer->same_host = strcmp(from->host, comm->host) == 0;
-    /* By our order of preference; a Unix socket only where the peer is on this host. */
     char transports[32];
     snprintf(transports, sizeof transports, "%s", comm->settings.values.transports);
     char *rest = transports;
     for (char *name; (name = strsep(&rest, ",")) != NULL;)
-        for (size_t i = 0; i < from->n_addresses; i++) {
-            bool is_unix = strncmp(from->addresses[i], "unix:", 5) == 0;
-            if (strcmp(name, is_unix ? "uds" : "tcp") == 0 && (!is_unix || peer->same_host))
-                connector_add_text(&peer->targets, from->addresses[i]);
+        for (size_t i = 0; i < next->n_addresses; i++) {
+            bool is_unix = strncmp(next->addresses[i], "unix:", 5) == 0;
+            if (strcmp(name, is_unix ? "uds" : "tcp") == 0 && (!is_unix || comm->place.next.same_host))
+                connector_add_text(&comm->next_targets, next->addresses[i]);
         }
-    return TUTTI_OK;
 }
 
-static void on_wired(void *context, const struct tutti_error *error)
+/* The rendezvous is told that this member needs nobody's help any more to notice its end. */
+static void send_wired(struct join *join)
+{
+    Wire__Wired body = WIRE__WIRED__INIT;
+    Wire__Control message = WIRE__CONTROL__INIT;
+    body.generation = join->comm->place.generation;
+    message.body_case = WIRE__CONTROL__BODY_WIRED;
+    message.wired = &body;
+    connection_send_control(join->connection, NULL, &message);
+}
+
+static void on_wired(void *context, const int control_fds[2], const struct tutti_error *why)
 {
     struct join *join = context;
+    struct tutti_error error = *why;
     join->wiring = NULL;
-    join_finish(join, error);
+    if (error.code == TUTTI_OK) {
+        struct connection *rendezvous = join->connection;
+        if (rendezvous)
+            send_wired(join);
+        join->connection = NULL; /* passes to the ring, whatever becomes of that */
+        int grace_ms = join->timeout_ms > WIRING_TIMEOUT_MIN_MS ? join->timeout_ms : WIRING_TIMEOUT_MIN_MS;
+        ring_open(join->comm, control_fds, rendezvous, grace_ms, &error);
+    }
+    join_finish(join, &error);
+}
+
+static void note_reformed(tutti_comm *comm, const Wire__Reformed *reformed)
+{
+    struct tutti_reform_info *info = &comm->reformed;
+    if (!reformed)
+        return;
+    info->previous_generation = reformed->previous_generation;
+    info->previous_rank = (int)reformed->previous_rank;
+    info->previous_size = (int)reformed->previous_size;
+    info->completed_everywhere = reformed->completed_everywhere;
+    info->completed_anywhere = reformed->completed_anywhere;
+    snprintf(info->lost, sizeof info->lost, "%s", reformed->lost);
+    if (reformed->cause)
+        control_to_error(reformed->cause, &info->cause);
 }
 
 static void on_welcome(struct join *join, const Wire__Welcome *welcome)
 {
     tutti_comm *comm = join->comm;
     struct tutti_error error = TUTTI_ERROR_INIT;
-    connection_close(join->connection, false);
-    join->connection = NULL;
-    comm->rank = (int)welcome->rank;
-    comm->size = (int)welcome->size;
-    comm->instance = welcome->instance;
-    comm->generation = welcome->generation;
-    comm->local_size = (int)welcome->local_size;
-    comm->log.rank = comm->rank;
-    if (comm->size != comm->launch.size || comm->rank < 0 || comm->rank >= comm->size ||
-        copy_peer(comm, welcome->next, &comm->peers[0]) < 0 ||
-        copy_peer(comm, welcome->previous, &comm->peers[1]) < 0 ||
-        comm->peers[0].rank != (comm->rank + 1) % comm->size ||
-        comm->peers[1].rank != (comm->rank + comm->size - 1) % comm->size) {
-        comm->rank = comm->size = comm->log.rank = -1;
-        error_set(&error, TUTTI_ERR_PROTOCOL, "the rendezvous sent a welcome that makes no sense");
+    int size = comm->re_forms ? comm->previous.size : comm->launch.size;
+    if (place_from_welcome(&comm->place, welcome, comm->host, size, &error) < 0) {
         join_finish(join, &error);
         return;
     }
-    if (comm->peers[0].targets.count == 0) {
+    failpoint_hit(&comm->failpoints, FAILPOINT_welcome_received);
+    join->state = JOIN_WIRING;
+    comm->log.rank = comm->place.rank;
+    note_reformed(comm, welcome->reformed);
+    if (comm->place.size == 1) {
+        join_finish(join, &error);
+        return;
+    }
+    add_targets(comm, welcome->next);
+    if (comm->next_targets.count == 0) {
         error_set(&error, TUTTI_ERR_CONFIG,
                   "no transport leads from rank %d to %s: this rank may use %s; let TUTTI_TRANSPORTS of both "
                   "hold tcp",
-                  comm->rank, comm->peers[0].text, comm->settings.values.transports);
+                  comm->place.rank, comm->place.next.text, comm->settings.values.transports);
         join_finish(join, &error);
         return;
     }
-    comm->in = calloc((size_t)comm->size, sizeof(struct link *));
-    comm->out = calloc((size_t)comm->size, sizeof(struct link *));
+    comm->in = calloc((size_t)comm->place.size, sizeof(struct link *));
+    comm->out = calloc((size_t)comm->place.size, sizeof(struct link *));
     join->wiring = comm->in && comm->out ? wiring_start(comm, &join->listeners, on_wired, join) : NULL;
     if (!join->wiring) {
         error_set(&error, TUTTI_ERR_MEMORY, "no memory to connect the ring");
         join_finish(join, &error);
         return;
     }
-    join->state = JOIN_WIRING;
     int64_t left_ms = (join->deadline_ns - clock_now_ns()) / NS_PER_MS;
     alarm_set(join->deadline, left_ms > WIRING_TIMEOUT_MIN_MS ? left_ms : WIRING_TIMEOUT_MIN_MS);
+}
+
+/* The group has failed before this member has taken its place. */
+static void on_abort(struct join *join, const Wire__Abort *abort)
+{
+    const struct group_place *place = &join->comm->place;
+    struct tutti_error error;
+    if (join->state != JOIN_WIRING || abort->instance != place->instance ||
+        abort->generation != place->generation)
+        return;
+    control_to_error(abort, &error);
+    join_finish(join, &error);
+}
+
+/* It lives, and has made no call yet. */
+static void answer_roll_call(struct join *join, const Wire__RollCall *roll_call)
+{
+    if (join->state != JOIN_WIRING || roll_call->generation != join->comm->place.generation)
+        return;
+    Wire__Present body = WIRE__PRESENT__INIT;
+    Wire__Control message = WIRE__CONTROL__INIT;
+    body.generation = roll_call->generation;
+    message.body_case = WIRE__CONTROL__BODY_PRESENT;
+    message.present = &body;
+    connection_send_control(join->connection, NULL, &message);
 }
 
 static void on_frame(struct connection *connection, const struct frame *frame, const uint8_t *payload)
@@ -352,7 +484,14 @@ static void on_frame(struct connection *connection, const struct frame *frame, c
     }
     switch (message->body_case) {
     case WIRE__CONTROL__BODY_WELCOME:
-        on_welcome(join, message->welcome);
+        if (join->state == JOIN_ANNOUNCED)
+            on_welcome(join, message->welcome);
+        break;
+    case WIRE__CONTROL__BODY_ABORT:
+        on_abort(join, message->abort);
+        break;
+    case WIRE__CONTROL__BODY_ROLL_CALL:
+        answer_roll_call(join, message->roll_call);
         break;
     case WIRE__CONTROL__BODY_WAITING:
         error_set(&join->why, TUTTI_ERR_TIMEOUT, "%s", message->waiting->text);
@@ -375,6 +514,8 @@ static void on_closed(struct connection *connection, const struct tutti_error *w
 {
     struct join *join = connection_context(connection);
     join->connection = NULL;
+    if (join->state == JOIN_WIRING) /* it has done its part */
+        return;
     if (why->code == TUTTI_ERR_PROTOCOL || why->code == TUTTI_ERR_VERSION) {
         char where[300];
         struct tutti_error error;
@@ -404,7 +545,7 @@ static void on_connected(void *context, int fd, int index, const struct tutti_er
     }
     if (join->listeners.count == 0 &&
         listeners_open(&join->listeners, &join->comm->settings, &join->meeting, fd, &error) < 0) {
-        close(fd);
+        descriptor_close(fd);
         join_finish(join, &error);
         return;
     }
@@ -429,18 +570,19 @@ static void join_start(void *context)
         join_finish(join, &error);
         return;
     }
-    alarm_set(join->deadline, join->comm->settings.values.join_timeout_ms);
+    alarm_set(join->deadline, join->timeout_ms);
     join_meet(join);
 }
 
-int join_group(tutti_comm *comm, struct tutti_error *error)
+int join_group(tutti_comm *comm, int timeout_ms, struct tutti_error *error)
 {
     struct join *join = calloc(1, sizeof *join);
     if (!join)
         return error_set(error, TUTTI_ERR_MEMORY, "no memory to join a group");
     join->comm = comm;
     join->loop = worker_loop(comm->worker);
-    join->deadline_ns = clock_now_ns() + comm->settings.values.join_timeout_ms * NS_PER_MS;
+    join->timeout_ms = timeout_ms;
+    join->deadline_ns = clock_now_ns() + timeout_ms * NS_PER_MS;
     error_set(&join->why, TUTTI_ERR_UNREACHABLE, "no attempt succeeded");
     struct worker_task task = {.run = join_start, .context = join};
     worker_post(comm->worker, &task);

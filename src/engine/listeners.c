@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/error.h"
+#include "transport/descriptor.h"
 #include "transport/interface.h"
 #include "transport/socket.h"
 
@@ -92,6 +93,6 @@ int listeners_open(struct listeners *listeners, const struct settings *settings,
 void listeners_close(struct listeners *listeners)
 {
     for (int i = 0; i < listeners->count; i++)
-        close(listeners->fd[i]);
+        descriptor_close(listeners->fd[i]);
     listeners->count = 0;
 }

@@ -24,8 +24,10 @@ void progress_complete_head(tutti_comm *comm, int status)
     if (!comm->head)
         comm->tail = &comm->head;
     request->status = status;
+    if (status == TUTTI_OK)
+        comm->completed = request->executors[request->count - 1].operation.sequence;
     if (request->signals) {
-        comm->completed++;
+        comm->unfetched++;
         if (comm->completion_fd >= 0)
             eventfd_write(comm->completion_fd, 1);
     }
@@ -48,17 +50,20 @@ static tutti_request *move_queue(tutti_comm *comm, tutti_request *head, const tu
     struct tutti_error error; /* filled by progress() when it fails; too large to clear on every turn */
     while (head) {
         int status = TUTTI_OK;
-        if (!comm_has_failed(comm)) {
+        if (comm->link_error_until_ns != 0) {
+            status = comm->link_error.code;
+        } else if (!comm_has_failed(comm)) {
             struct operation *operation = &head->executors[head->current].operation;
             status = operation->progress(operation, &error);
             if (status == TUTTI_PENDING)
                 return head;
+            failpoint_hit(&comm->failpoints, FAILPOINT_operation_done);
             if (status == TUTTI_OK &&
                 atomic_fetch_add_explicit(&head->current, 1, memory_order_relaxed) + 1 < head->count)
                 continue;
         }
-        if (status < 0)
-            comm_fail_from_link(comm, &error, on_loop); /* it has failed now, whoever was first */
+        if (status < 0 && !comm_fail_from_link(comm, &error, on_loop))
+            return head;
         pthread_mutex_lock(&comm->lock);
         bool stop = head == until;
         if (comm_has_failed(comm))
@@ -71,12 +76,57 @@ static tutti_request *move_queue(tutti_comm *comm, tutti_request *head, const tu
     return NULL;
 }
 
+/* ---- Lateness ---------------------------------------------------------------------------------- */
+
+static struct lateness_view view_of(const tutti_comm *comm, const tutti_request *head)
+{
+    return (struct lateness_view){
+        .operation = &head->executors[head->current].operation,
+        .due_ns = atomic_load_explicit(&head->due_ns, memory_order_relaxed),
+        .straggler_after_ns = comm->settings.values.straggler_after_ms * NS_PER_MS,
+        .membership = comm->place.size > 1 ? &comm->ring.membership : NULL,
+    };
+}
+
+/* The head of the queue is blocked: tells the neighbours, warns, asks or ends the group when it is late. With
+ * the token. */
+static void judge_lateness(tutti_comm *comm, tutti_request *head, int64_t now_ns)
+{
+    struct lateness_view view = view_of(comm, head);
+    struct tutti_error error;
+    for (;;) {
+        switch (lateness_judge(&head->lateness, &view, now_ns, &error)) {
+        case LATENESS_ANNOUNCE:
+            worker_post(comm->worker, &comm->announce_task);
+            break;
+        case LATENESS_WARN:
+            log_warning(&comm->log, "%s", error.message);
+            break;
+        case LATENESS_ASK:
+            atomic_store(&comm->late_sequence, view.operation->sequence);
+            worker_post(comm->worker, &comm->ask_task);
+            break;
+        case LATENESS_EXPIRE:
+            comm_fail(comm, &error);
+            return;
+        case LATENESS_NONE:
+            return;
+        }
+    }
+}
+
+static int64_t next_judgement_ns(const tutti_comm *comm, const tutti_request *head, int64_t now_ns)
+{
+    struct lateness_view view = view_of(comm, head);
+    return lateness_next_ns(&head->lateness, &view, now_ns);
+}
+
 /* ---- The caller's thread ----------------------------------------------------------------------- */
 
 static void sleep_on(const tutti_comm *comm, const tutti_request *head, int64_t until_ns, int64_t now_ns)
 {
     const struct operation *operation = &head->executors[head->current].operation;
-    int64_t due_ns = lateness_next_ns(comm, head, now_ns);
+    int64_t due_ns = next_judgement_ns(comm, head, now_ns);
     struct pollfd fds[3] = {{.fd = comm->doorbell, .events = POLLIN}};
     nfds_t count = 1;
     const struct link *receive = operation->wait.receive, *send = operation->wait.send;
@@ -115,7 +165,7 @@ static void drive(tutti_comm *comm, tutti_request *head, const tutti_request *re
         }
         if (stage == WAIT_SPIN)
             continue;
-        lateness_judge(comm, blocked, now_ns);
+        judge_lateness(comm, blocked, now_ns);
         if (now_ns >= until_ns)
             return;
         if (stage == WAIT_SLEEP && !comm_has_failed(comm))
@@ -161,7 +211,7 @@ static int finish_wait(tutti_comm *comm, tutti_request **handle)
     tutti_request *request = *handle;
     int status = request->status;
     if (status != TUTTI_PENDING) {
-        if (request->signals && --comm->completed == 0 && comm->completion_fd >= 0) {
+        if (request->signals && --comm->unfetched == 0 && comm->completion_fd >= 0) {
             eventfd_t count;
             eventfd_read(comm->completion_fd, &count);
         }
@@ -181,7 +231,7 @@ static int not_issued(tutti_comm *comm, int status)
     struct tutti_error error = comm->local_error;
     pthread_mutex_unlock(&comm->lock);
     if (status == TUTTI_ERR_MEMORY && !comm_has_failed(comm)) {
-        error.rank = comm->rank;
+        error.rank = comm->place.rank;
         comm_fail(comm, &error);
         comm_await_abort_sent(comm);
     }
@@ -204,6 +254,7 @@ int progress_run_last(tutti_comm *comm, const struct tutti_call *call)
 {
     tutti_request *request;
     pthread_mutex_lock(&comm->lock);
+    comm->finalizes = true;
     int status = issue_calls(comm, call, 1, &request);
     if (status < 0)
         return not_issued(comm, status);
@@ -266,11 +317,16 @@ static void arm_polls(tutti_comm *comm, const tutti_request *head)
     const struct operation *operation = &head->executors[head->current].operation;
     bool go_on = can_go_on(operation);
     stop_polls(comm);
+    if (comm->link_error_until_ns != 0) {
+        int64_t left_ms = (comm->link_error_until_ns - clock_now_ns()) / NS_PER_MS + 1;
+        uv_timer_start(&comm->ring.deadline, on_deadline, left_ms > 0 ? (uint64_t)left_ms : 0, 0);
+        return;
+    }
     if (go_on || operation->wait.receive)
         uv_poll_start(&comm->ring.readable, UV_READABLE | UV_DISCONNECT, on_data_link);
     if (go_on || operation->wait.send)
         uv_poll_start(&comm->ring.writable, UV_WRITABLE | UV_DISCONNECT, on_data_link);
-    int64_t now_ns = clock_now_ns(), next_ns = lateness_next_ns(comm, head, now_ns);
+    int64_t now_ns = clock_now_ns(), next_ns = next_judgement_ns(comm, head, now_ns);
     int64_t left_ms = go_on ? 1 : next_ns > now_ns ? (next_ns - now_ns) / NS_PER_MS + 1 : 1;
     uv_timer_start(&comm->ring.deadline, on_deadline, (uint64_t)left_ms, 0);
 }
@@ -291,9 +347,9 @@ static tutti_request *move_and_linger(tutti_comm *comm, tutti_request *head)
             blocked_ns = now_ns;
         head = blocked;
         moved = operation->moved_bytes;
-        lateness_judge(comm, blocked, now_ns);
+        judge_lateness(comm, blocked, now_ns);
         if (now_ns >= until_ns || now_ns - blocked_ns > LOOP_LINGER_NS || comm_has_failed(comm) ||
-            atomic_load(&comm->waiters) > 0)
+            comm->link_error_until_ns != 0 || atomic_load(&comm->waiters) > 0)
             return blocked;
         if (!can_go_on(operation))
             sched_yield();

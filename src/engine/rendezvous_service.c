@@ -8,11 +8,13 @@
 #include "base/error.h"
 #include "engine/connection.h"
 #include "group/rendezvous.h"
+#include "transport/descriptor.h"
 #include "transport/socket.h"
 
 #define ACCEPTS_MAX         64  /* in one turn of the loop */
 #define ACCEPT_PAUSE_MS     100 /* while descriptors or places are used up */
 #define WARNING_INTERVAL_MS 1000
+#define TICK_LATE_MS        100
 #define BUCKETS             1024 /* for looking up connections by number */
 
 /* A connection, from accept until the last of it is gone. */
@@ -36,7 +38,7 @@ struct listener {
 
 struct rendezvous_service {
     uv_loop_t *loop;
-    const struct log *log;
+    struct log log; /* a copy: the communicator that began to serve may go before the service does */
     struct rendezvous *machine;
     uint64_t last_id;
     int visitors; /* including those that are closing */
@@ -44,6 +46,7 @@ struct rendezvous_service {
     struct visitor *first_idle, *last_idle;
 
     uv_timer_t tick;
+    int64_t tick_due_ms;
     uv_timer_t pause;     /* until accepting goes on */
     bool short_of_places; /* has been said */
     int64_t warned_ms;
@@ -73,10 +76,10 @@ static void warn(struct rendezvous_service *service, const char *peer, const cha
         return;
     }
     if (service->unsaid > 0)
-        log_warning(service->log, "rendezvous: %d more connections were dropped", service->unsaid);
+        log_warning(&service->log, "rendezvous: %d more connections were dropped", service->unsaid);
     service->warned_ms = now;
     service->unsaid = 0;
-    log_warning(service->log, "rendezvous: dropped the connection of %s: %s", peer, what);
+    log_warning(&service->log, "rendezvous: dropped the connection of %s: %s", peer, what);
 }
 
 /* ---- The end of parts --------------------------------------------------------------------------- */
@@ -145,9 +148,15 @@ static void unlist(struct visitor *visitor)
 
 /* The machine's time may have changed: look soon, once for all that happens in this turn of the loop. */
 static void on_tick(uv_timer_t *timer);
+static void tick_in(struct rendezvous_service *service, int64_t in_ms)
+{
+    service->tick_due_ms = now_ms(service) + in_ms;
+    uv_timer_start(&service->tick, on_tick, (uint64_t)in_ms, 0);
+}
+
 static void tick_soon(struct rendezvous_service *service)
 {
-    uv_timer_start(&service->tick, on_tick, 0, 0);
+    tick_in(service, 0);
 }
 
 static void drop(struct visitor *visitor, const char *why)
@@ -219,7 +228,7 @@ static void admit(struct rendezvous_service *service, int fd)
     socket_print_peer(fd, peer, sizeof peer);
     struct visitor *visitor = calloc(1, sizeof *visitor);
     if (!visitor) {
-        close(fd);
+        descriptor_close(fd);
         warn(service, peer, "out of memory");
         return;
     }
@@ -230,6 +239,7 @@ static void admit(struct rendezvous_service *service, int fd)
         warn(service, peer, error.message);
         return;
     }
+    connection_set_dead_after(visitor->connection, RENDEZVOUS_DEAD_MS);
     visitor->id = ++service->last_id;
     visitor->since_ms = now_ms(service);
     visitor->listed = true;
@@ -283,6 +293,12 @@ static void on_tick(uv_timer_t *timer)
 {
     struct rendezvous_service *service = timer->data;
     int64_t now = now_ms(service);
+    /* This process was stopped: who has come or gone meanwhile is still unread, and the loop reads before it
+     * comes here again. */
+    if (now - service->tick_due_ms > TICK_LATE_MS) {
+        tick_soon(service);
+        return;
+    }
     drop_idle(service, now);
     int64_t next = rendezvous_tick(service->machine, now);
     if (service->first_idle) {
@@ -291,7 +307,7 @@ static void on_tick(uv_timer_t *timer)
     }
     uv_timer_stop(timer); /* what was just done may have asked for another look */
     if (next >= 0)
-        uv_timer_start(timer, on_tick, next > now ? (uint64_t)(next - now) : 0, 0);
+        tick_in(service, next > now ? next - now : 0);
 }
 
 /* ---- Accepting ---------------------------------------------------------------------------------- */
@@ -312,7 +328,7 @@ static void pause_accepting(struct rendezvous_service *service, const char *why)
         uv_poll_stop(&service->listeners[i].poll);
     uv_timer_start(&service->pause, on_pause_over, ACCEPT_PAUSE_MS, 0);
     if (!service->short_of_places)
-        log_warning(service->log, "rendezvous: cannot accept more connections now, new members wait: %s",
+        log_warning(&service->log, "rendezvous: cannot accept more connections now, new members wait: %s",
                     why);
     service->short_of_places = true;
 }
@@ -373,16 +389,17 @@ static bool add_listeners(struct rendezvous_service *service, const int *fds, in
 }
 
 struct rendezvous_service *rendezvous_service_new(uv_loop_t *loop, const int *listen_fds, int listen_count,
-                                                  const struct log *log, struct tutti_error *error)
+                                                  bool embedded, const struct log *log,
+                                                  struct tutti_error *error)
 {
     struct rendezvous_service *service =
         calloc(1, sizeof *service + (size_t)listen_count * sizeof *service->listeners);
     struct rendezvous_output output = {service, machine_send, machine_close, machine_random};
-    struct rendezvous *machine = service ? rendezvous_new(&output) : NULL;
+    struct rendezvous *machine = service ? rendezvous_new(&output, embedded) : NULL;
     int taken = 0;
     if (machine) {
         service->loop = loop;
-        service->log = log;
+        service->log = *log;
         service->machine = machine;
         service->warned_ms = -1;
         uv_timer_init(loop, &service->tick);
@@ -398,7 +415,7 @@ struct rendezvous_service *rendezvous_service_new(uv_loop_t *loop, const int *li
         free(service);
     }
     for (int i = taken; i < listen_count; i++)
-        close(listen_fds[i]);
+        descriptor_close(listen_fds[i]);
     return NULL;
 }
 
@@ -417,7 +434,7 @@ void rendezvous_service_close(struct rendezvous_service *service, void (*closed)
     service->closed_context = context;
     for (int i = 0; i < service->listener_count; i++) {
         uv_close((uv_handle_t *)&service->listeners[i].poll, on_listener_closed);
-        close(service->listeners[i].fd);
+        descriptor_close(service->listeners[i].fd);
     }
     uv_close((uv_handle_t *)&service->tick, on_handle_closed);
     uv_close((uv_handle_t *)&service->pause, on_handle_closed);

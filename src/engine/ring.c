@@ -1,148 +1,131 @@
-/* Liveness: the control connections to the two ring neighbours.  They belong to the worker loop, so they work
- * whatever the caller does: they carry heartbeats, pass a failure on around the ring, and say goodbye.
- *
- * A connection that closes without a goodbye is a lost peer.  So is one that is silent for `dead_after_ms`,
- * unless this process itself slept for that time: then it first reads what has arrived meanwhile. */
+/* The control connections to the ring neighbours and to the rendezvous, around group/membership.h.  They
+ * belong to the worker loop, so they work whatever the caller does: liveness, failures and goodbyes never
+ * depend on it. */
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 #include "base/error.h"
 #include "engine/clock.h"
 #include "engine/comm.h"
 #include "engine/serving.h"
+#include "transport/descriptor.h"
 
-static int side_of(const tutti_comm *comm, const struct connection *connection)
+static int64_t now_ms(const tutti_comm *comm)
 {
-    return comm->ring.connection[0] == connection ? 0 : 1;
+    return (int64_t)uv_now(worker_loop(comm->worker));
 }
 
-static void peer_is_lost(tutti_comm *comm, int side, const char *how)
+/* ---- What the membership wants ------------------------------------------------------------------- */
+
+static void on_send(void *context, enum membership_side side, const struct frame *frame,
+                    const Wire__Control *message)
 {
+    tutti_comm *comm = context;
+    struct connection *connection = comm->ring.connection[side];
+    if (connection && message)
+        connection_send_control(connection, frame, message);
+    else if (connection)
+        connection_send(connection, frame, NULL);
+}
+
+static void on_fail(void *context, const struct tutti_error *cause, bool noticed_here)
+{
+    tutti_comm *comm = context;
+    if (noticed_here)
+        comm_fail(comm, cause);
+    else
+        comm_fail_as_told(comm, cause);
+}
+
+static void on_look(void *context, struct membership_calls *calls)
+{
+    tutti_comm *comm = context;
+    *calls = (struct membership_calls){0};
+    pthread_mutex_lock(&comm->lock);
+    calls->latest = comm->sequence;
+    if (comm->sequence > 0)
+        calls->latest_call = comm->recent_calls[comm->sequence % COMM_RECENT_CALLS];
+    const struct operation *operation = comm_operation_under_way(comm);
+    if (operation) {
+        calls->under_way = operation->sequence;
+        calls->under_way_call = operation->call;
+    }
+    pthread_mutex_unlock(&comm->lock);
+}
+
+static bool on_recall(void *context, uint64_t sequence, struct fingerprint *call)
+{
+    tutti_comm *comm = context;
+    pthread_mutex_lock(&comm->lock);
+    bool known = sequence > 0 && sequence <= comm->sequence && sequence + COMM_RECENT_CALLS > comm->sequence;
+    if (known)
+        *call = comm->recent_calls[sequence % COMM_RECENT_CALLS];
+    pthread_mutex_unlock(&comm->lock);
+    return known;
+}
+
+/* Unless it has completed after all. */
+static void on_missing(void *context, uint64_t sequence, int rank, const char *text)
+{
+    tutti_comm *comm = context;
     struct tutti_error error;
-    error_set(&error, TUTTI_ERR_PEER_LOST, "rank %d lost %s: %s", comm->rank, comm->peers[side].text, how);
-    error.rank = comm->peers[side].rank;
-    comm_fail(comm, &error);
-}
-
-static struct frame frame_for(const tutti_comm *comm, enum frame_type type)
-{
-    return (struct frame){.type = (uint8_t)type, .generation = comm->generation, .instance = comm->instance};
-}
-
-static void send_control(tutti_comm *comm, int side, const Wire__Control *message)
-{
-    struct frame group = frame_for(comm, FRAME_CONTROL);
-    connection_send_control(comm->ring.connection[side], &group, message);
-}
-
-/* ---- What arrives ------------------------------------------------------------------------------ */
-
-static void on_control(tutti_comm *comm, int side, const struct frame *frame, const uint8_t *payload)
-{
-    struct tutti_error error;
-    Wire__Control *message = control_decode(payload, frame->length, &error);
-    if (!message) {
-        error.rank = comm->peers[side].rank;
+    pthread_mutex_lock(&comm->lock);
+    const struct operation *operation = comm_operation_under_way(comm);
+    bool late = operation && operation->sequence == sequence;
+    if (late) {
+        struct lateness_view view = {
+            .operation = operation,
+            .due_ns = atomic_load_explicit(&comm->head->due_ns, memory_order_relaxed),
+            .membership = &comm->ring.membership,
+        };
+        lateness_expire_by_roll_call(&view, rank, text, &error);
+    }
+    pthread_mutex_unlock(&comm->lock);
+    if (late)
         comm_fail(comm, &error);
-        return;
-    }
-    if (message->body_case == WIRE__CONTROL__BODY_ABORT) {
-        control_to_error(message->abort, &error);
-        comm_fail_as_told(comm, &error);
-    } else if (message->body_case == WIRE__CONTROL__BODY_GOODBYE) {
-        pthread_mutex_lock(&comm->lock);
-        comm->ring.goodbye_heard[side] = true;
-        pthread_cond_broadcast(&comm->changed);
-        pthread_mutex_unlock(&comm->lock);
-    }
-    wire__control__free_unpacked(message, NULL);
+}
+
+static void on_goodbye(void *context)
+{
+    tutti_comm *comm = context;
+    pthread_mutex_lock(&comm->lock);
+    comm->goodbyes_heard = membership_goodbyes_heard(&comm->ring.membership);
+    pthread_cond_broadcast(&comm->changed);
+    pthread_mutex_unlock(&comm->lock);
+}
+
+/* ---- What happens on the connections -------------------------------------------------------------- */
+
+static enum membership_side side_of(const tutti_comm *comm, const struct connection *connection)
+{
+    int side = 0;
+    while (side < SIDES - 1 && comm->ring.connection[side] != connection)
+        side++;
+    return (enum membership_side)side;
 }
 
 static void on_frame(struct connection *connection, const struct frame *frame, const uint8_t *payload)
 {
     tutti_comm *comm = connection_context(connection);
-    int side = side_of(comm, connection);
-    if (frame->instance != comm->instance || frame->generation != comm->generation) {
-        peer_is_lost(comm, side, "it sent a control frame of another group");
-        return;
-    }
-    comm->ring.heard_ms[side] = (int64_t)uv_now(worker_loop(comm->worker));
-    if (frame->type == FRAME_HEARTBEAT)
-        atomic_store_explicit(&comm->ring.heard_sequence[side], frame->sequence, memory_order_relaxed);
-    if (frame->type == FRAME_CONTROL)
-        on_control(comm, side, frame, payload);
+    membership_receive(&comm->ring.membership, side_of(comm, connection), frame, payload, now_ms(comm));
 }
 
 static void on_closed(struct connection *connection, const struct tutti_error *why)
 {
     tutti_comm *comm = connection_context(connection);
-    int side = side_of(comm, connection);
+    enum membership_side side = side_of(comm, connection);
     comm->ring.connection[side] = NULL;
-    if (comm->ring.goodbye_heard[side])
-        return;
-    char how[400];
-    if (why->code == TUTTI_OK)
-        snprintf(how, sizeof how,
-                 "it closed its control connection without a goodbye: its process ended or was killed");
-    else
-        snprintf(how, sizeof how, "its control connection broke: %.300s", why->message);
-    peer_is_lost(comm, side, how);
+    membership_closed(&comm->ring.membership, side, why);
 }
 
 static const struct connection_events ring_events = {.frame = on_frame, .closed = on_closed};
 
-/* ---- Heartbeats -------------------------------------------------------------------------------- */
-
-static void judge_silence(tutti_comm *comm, int side, int64_t now_ms)
-{
-    int64_t silent_ms = now_ms - comm->ring.heard_ms[side];
-    if (!comm->ring.connection[side] || comm->ring.goodbye_heard[side] ||
-        silent_ms < comm->settings.values.dead_after_ms)
-        return;
-    char how[160];
-    snprintf(how, sizeof how,
-             "no heartbeat for %.1f s: its process is stopped, or its host or the network is down",
-             (double)silent_ms / 1000.0);
-    peer_is_lost(comm, side, how);
-}
-
-/* It says which call this rank has made last: lateness.c. */
-static void send_heartbeat(tutti_comm *comm, int side)
-{
-    struct frame frame = frame_for(comm, FRAME_HEARTBEAT);
-    pthread_mutex_lock(&comm->lock);
-    frame.sequence = comm->sequence;
-    pthread_mutex_unlock(&comm->lock);
-    connection_send(comm->ring.connection[side], &frame, NULL);
-}
-
-void ring_send_heartbeats(void *argument)
-{
-    tutti_comm *comm = argument;
-    for (int side = 0; side < 2; side++)
-        if (comm->ring.connection[side])
-            send_heartbeat(comm, side);
-}
-
 static void on_heartbeat(uv_timer_t *timer)
 {
     tutti_comm *comm = timer->data;
-    int64_t now_ms = (int64_t)uv_now(timer->loop);
-    /* After a pause of our own (suspended, swapped out) what the peers sent meanwhile is still unread. */
-    bool late = now_ms - comm->ring.ticked_ms > 2 * comm->settings.values.heartbeat_ms;
-    comm->ring.ticked_ms = now_ms;
-    for (int side = 0; side < 2; side++) {
-        if (!comm->ring.connection[side])
-            continue;
-        send_heartbeat(comm, side);
-        if (!late)
-            judge_silence(comm, side, now_ms);
-        else if (comm->ring.heard_ms[side] < now_ms)
-            comm->ring.heard_ms[side] = now_ms;
-    }
+    membership_tick(&comm->ring.membership, now_ms(comm));
 }
 
-/* ---- Failure and goodbye ----------------------------------------------------------------------- */
+/* ---- Tasks --------------------------------------------------------------------------------------- */
 
 void ring_send_abort(void *argument)
 {
@@ -150,43 +133,46 @@ void ring_send_abort(void *argument)
     pthread_mutex_lock(&comm->lock);
     struct tutti_error failure = comm->failure;
     pthread_mutex_unlock(&comm->lock);
-    Wire__Abort body;
-    control_from_error(&failure, (uint32_t)comm->rank, &body);
-    Wire__Control message = WIRE__CONTROL__INIT;
-    message.body_case = WIRE__CONTROL__BODY_ABORT;
-    message.abort = &body;
-    for (int side = 0; side < 2; side++)
-        if (comm->ring.connection[side])
-            send_control(comm, side, &message);
+    if (comm->ring.timers_made) /* else the ring was never open */
+        membership_tell(&comm->ring.membership, &failure);
     pthread_mutex_lock(&comm->lock);
     comm->abort_sent = true;
     pthread_cond_broadcast(&comm->changed);
     pthread_mutex_unlock(&comm->lock);
+    failpoint_hit(&comm->failpoints, FAILPOINT_abort_sent);
 }
 
 void ring_drain(void *argument)
 {
     tutti_comm *comm = argument;
-    for (int side = 0; side < 2; side++)
+    for (int side = 0; side < SIDES; side++)
         if (comm->ring.connection[side])
             connection_drain(comm->ring.connection[side]);
 }
 
-void ring_send_goodbye(void *argument)
+void ring_announce(void *argument)
 {
     tutti_comm *comm = argument;
-    Wire__Goodbye body = WIRE__GOODBYE__INIT;
-    Wire__Control message = WIRE__CONTROL__INIT;
-    message.body_case = WIRE__CONTROL__BODY_GOODBYE;
-    message.goodbye = &body;
-    for (int side = 0; side < 2; side++)
-        if (comm->ring.connection[side])
-            send_control(comm, side, &message);
+    membership_announce(&comm->ring.membership);
 }
 
-bool ring_goodbyes_heard(const tutti_comm *comm)
+void ring_ask(void *argument)
 {
-    return comm->ring.goodbye_heard[0] && comm->ring.goodbye_heard[1];
+    tutti_comm *comm = argument;
+    membership_ask(&comm->ring.membership, atomic_load(&comm->late_sequence));
+}
+
+void ring_say_goodbye(void *argument)
+{
+    tutti_comm *comm = argument;
+    membership_say_goodbye(&comm->ring.membership);
+    failpoint_hit(&comm->failpoints, FAILPOINT_goodbye_sent);
+}
+
+void ring_leave(void *argument)
+{
+    tutti_comm *comm = argument;
+    membership_leave(&comm->ring.membership);
 }
 
 /* ---- Opening and closing ----------------------------------------------------------------------- */
@@ -212,45 +198,75 @@ static void on_service_closed(void *context)
     on_handle_closed(&as_handle);
 }
 
-int ring_open(tutti_comm *comm, const int control_fds[2], struct tutti_error *error)
+static int watch_links(tutti_comm *comm, struct tutti_error *error)
 {
     uv_loop_t *loop = worker_loop(comm->worker);
     struct comm_ring *ring = &comm->ring;
-    int out = comm->out[comm->peers[0].rank]->ops->descriptor(comm->out[comm->peers[0].rank]);
-    int in = comm->in[comm->peers[1].rank]->ops->descriptor(comm->in[comm->peers[1].rank]);
-    uv_timer_init(loop, &ring->heartbeat);
-    uv_timer_init(loop, &ring->deadline);
-    ring->handles += 2;
-    int status = uv_poll_init(loop, &ring->readable, in);
+    const struct link *out = comm->out[comm->place.next.rank], *in = comm->in[comm->place.previous.rank];
+    int status = uv_poll_init(loop, &ring->readable, in->ops->descriptor(in));
     if (status == 0) {
         ring->handles++;
-        status = uv_poll_init(loop, &ring->writable, out);
+        status = uv_poll_init(loop, &ring->writable, out->ops->descriptor(out));
         if (status == 0)
             ring->handles++;
         else
             uv_close((uv_handle_t *)&ring->readable, on_handle_closed);
     }
+    ring->readable.data = ring->writable.data = comm;
     ring->polls_made = status == 0;
-    ring->heartbeat.data = ring->deadline.data = ring->readable.data = ring->writable.data = comm;
-    for (int side = 0; side < 2; side++) {
+    return status == 0
+               ? TUTTI_OK
+               : error_set(error, TUTTI_ERR_SYSTEM, "cannot watch the data links: %s", uv_strerror(status));
+}
+
+static void make_timers(tutti_comm *comm)
+{
+    struct comm_ring *ring = &comm->ring;
+    uv_timer_init(worker_loop(comm->worker), &ring->heartbeat);
+    uv_timer_init(worker_loop(comm->worker), &ring->deadline);
+    ring->heartbeat.data = ring->deadline.data = comm;
+    ring->timers_made = true;
+    ring->handles += 2;
+}
+
+int ring_open(tutti_comm *comm, const int control_fds[2], struct connection *rendezvous, int grace_ms,
+              struct tutti_error *error)
+{
+    struct comm_ring *ring = &comm->ring;
+    const struct tutti_config *values = &comm->settings.values;
+    int status = watch_links(comm, error);
+    for (int side = 0; side < SIDE_NEIGHBOURS; side++) {
         if (status < 0) {
-            close(control_fds[side]);
+            descriptor_close(control_fds[side]);
             continue;
         }
-        ring->connection[side] = connection_new(loop, control_fds[side], &ring_events, comm, error);
-        /* It may still be wiring with its other neighbour, and then says its first word. */
-        ring->heard_ms[side] = (int64_t)uv_now(loop) + comm->settings.values.join_timeout_ms;
+        ring->connection[side] =
+            connection_new(worker_loop(comm->worker), control_fds[side], &ring_events, comm, error);
+        if (ring->connection[side])
+            connection_set_dead_after(ring->connection[side], values->dead_after_ms);
+        else
+            status = error->code;
     }
-    if (status < 0)
-        return error_set(error, TUTTI_ERR_SYSTEM, "cannot watch the data links: %s", uv_strerror(status));
-    for (int side = 0; side < 2; side++)
-        if (!ring->connection[side])
-            return error->code;
-    ring_send_heartbeats(comm);
-    ring->ticked_ms = (int64_t)uv_now(loop);
-    uint64_t interval_ms = (uint64_t)comm->settings.values.heartbeat_ms;
-    uv_timer_start(&ring->heartbeat, on_heartbeat, interval_ms, interval_ms);
-    log_debug(&comm->log, "ring is open: next %s, previous %s", comm->peers[0].text, comm->peers[1].text);
+    if (status < 0) {
+        if (rendezvous)
+            connection_close(rendezvous, true);
+        return status;
+    }
+    if (rendezvous)
+        connection_hand_over(rendezvous, &ring_events, comm);
+    ring->connection[SIDE_RENDEZVOUS] = rendezvous;
+    make_timers(comm);
+    static const struct membership_output output = {NULL,      on_send,    on_fail,   on_look,
+                                                    on_recall, on_missing, on_goodbye};
+    struct membership_output mine = output;
+    mine.context = comm;
+    membership_open(&ring->membership, &comm->place, &mine, values->heartbeat_ms, values->dead_after_ms,
+                    grace_ms, rendezvous != NULL, now_ms(comm));
+    uv_timer_start(&ring->heartbeat, on_heartbeat, (uint64_t)values->heartbeat_ms,
+                   (uint64_t)values->heartbeat_ms);
+    log_debug(&comm->log, "ring is open: next %s, previous %s", comm->place.next.text,
+              comm->place.previous.text);
+    failpoint_hit(&comm->failpoints, FAILPOINT_ring_open);
     return TUTTI_OK;
 }
 
@@ -258,12 +274,14 @@ void ring_close(void *argument)
 {
     tutti_comm *comm = argument;
     struct comm_ring *ring = &comm->ring;
-    for (int side = 0; side < 2; side++) {
+    if (ring->timers_made)
+        membership_leave(&ring->membership);
+    for (int side = 0; side < SIDES; side++) {
         if (ring->connection[side])
             connection_close(ring->connection[side], true);
         ring->connection[side] = NULL;
     }
-    if (ring->heartbeat.data) {
+    if (ring->timers_made) {
         close_handle((uv_handle_t *)&ring->heartbeat);
         close_handle((uv_handle_t *)&ring->deadline);
     }

@@ -7,12 +7,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/error.h"
+#include "transport/descriptor.h"
 #include "transport/interface.h"
 #include "transport/socket.h"
 
 static int serve_on(tutti_comm *comm, const int *fds, int count, struct tutti_error *error)
 {
-    comm->ring.service = rendezvous_service_new(worker_loop(comm->worker), fds, count, &comm->log, error);
+    comm->ring.service =
+        rendezvous_service_new(worker_loop(comm->worker), fds, count, true, &comm->log, error);
     return comm->ring.service ? TUTTI_OK : error->code;
 }
 
@@ -95,7 +97,7 @@ static int serve_file(tutti_comm *comm, const char *path, struct tutti_error *er
         written = false;
     if (!written || rename(temporary, path) < 0) {
         int error_number = errno;
-        close(fd);
+        descriptor_close(fd);
         unlink(temporary);
         return error_set_errno(error, error_number,
                                "rank 0 cannot write its address to the rendezvous file %s", path);

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "engine/comm.h"
 #include "engine/watch.h"
+#include "transport/descriptor.h"
 #include "transport/socket.h"
 #include "transport/stream.h"
 
@@ -63,7 +64,7 @@ struct acceptor {
 struct wiring {
     tutti_comm *comm;
     uv_loop_t *loop;
-    void (*done)(void *, const struct tutti_error *);
+    wiring_done done;
     void *context;
     struct outgoing outgoing[ROLES];
     struct acceptor acceptors[LISTENERS_MAX];
@@ -83,7 +84,7 @@ static void send_abort(const tutti_comm *comm, int control_fd, const struct tutt
     Wire__Abort body;
     Wire__Control message = WIRE__CONTROL__INIT;
     size_t size = 0;
-    control_from_error(why, (uint32_t)comm->rank, &body);
+    control_from_error(why, (uint32_t)comm->place.rank, &body);
     message.body_case = WIRE__CONTROL__BODY_ABORT;
     message.abort = &body;
     uint8_t *payload = control_encode(&message, &size);
@@ -92,8 +93,8 @@ static void send_abort(const tutti_comm *comm, int control_fd, const struct tutt
         return;
     struct frame frame = {.type = FRAME_CONTROL,
                           .flags = FRAME_HAS_PAYLOAD_CRC,
-                          .generation = comm->generation,
-                          .instance = comm->instance,
+                          .generation = comm->place.generation,
+                          .instance = comm->place.instance,
                           .length = (uint32_t)size,
                           .payload_crc = crc32c(0, payload, size)};
     frame_encode(&frame, header);
@@ -110,9 +111,9 @@ static void wiring_free(struct wiring *wiring)
         alarm_free(outgoing->retry);
         watch_free(outgoing->watch);
         if (outgoing->fd >= 0)
-            close(outgoing->fd);
+            descriptor_close(outgoing->fd);
         if (wiring->accepted[role] >= 0)
-            close(wiring->accepted[role]);
+            descriptor_close(wiring->accepted[role]);
     }
     for (int i = 0; i < wiring->acceptor_count; i++) {
         watch_free(wiring->acceptors[i].watch);
@@ -121,7 +122,7 @@ static void wiring_free(struct wiring *wiring)
     for (int i = 0; i < INCOMING_MAX; i++) {
         watch_free(wiring->incoming[i].watch);
         if (wiring->incoming[i].fd >= 0)
-            close(wiring->incoming[i].fd);
+            descriptor_close(wiring->incoming[i].fd);
     }
     free(wiring);
 }
@@ -130,23 +131,14 @@ void wiring_stop(struct wiring *wiring, const struct tutti_error *why)
 {
     if (!wiring)
         return;
-    if (wiring->outgoing[CONTROL].done)
+    if (wiring->outgoing[CONTROL].fd >= 0) /* answered or not: the next rank may have accepted our hello */
         send_abort(wiring->comm, wiring->outgoing[CONTROL].fd, why);
     if (wiring->accepted[CONTROL] >= 0)
         send_abort(wiring->comm, wiring->accepted[CONTROL], why);
     wiring_free(wiring);
 }
 
-static void wiring_finish(struct wiring *wiring, const struct tutti_error *error)
-{
-    void (*done)(void *, const struct tutti_error *) = wiring->done;
-    void *context = wiring->context;
-    struct tutti_error copy = *error;
-    wiring_free(wiring);
-    done(context, &copy);
-}
-
-static struct link *make_link(tutti_comm *comm, int fd, bool is_unix, const struct comm_peer *peer)
+static struct link *make_link(tutti_comm *comm, int fd, bool is_unix, const struct neighbour *peer)
 {
     const struct tutti_config *values = &comm->settings.values;
     enum stream_transport transport = is_unix ? STREAM_UDS : STREAM_TCP;
@@ -157,7 +149,10 @@ static struct link *make_link(tutti_comm *comm, int fd, bool is_unix, const stru
         .dead_after_ms = values->dead_after_ms,
     };
     stream_set_options(fd, transport, &options);
-    return stream_link_new(fd, transport, peer->rank, peer->text, values->slice_bytes);
+    struct link *link = stream_link_new(fd, transport, peer->rank, peer->text, values->slice_bytes);
+    if (link)
+        link->failpoints = &comm->failpoints;
+    return link;
 }
 
 /* All four connections are there. */
@@ -166,23 +161,25 @@ static void complete(struct wiring *wiring)
     tutti_comm *comm = wiring->comm;
     struct tutti_error error = TUTTI_ERROR_INIT;
     struct outgoing *data = &wiring->outgoing[DATA], *control = &wiring->outgoing[CONTROL];
-    bool out_unix = comm->peers[0].targets.list[data->index].is_unix;
-    struct link *out = make_link(comm, data->fd, out_unix, &comm->peers[0]);
-    struct link *in = make_link(comm, wiring->accepted[DATA], wiring->accepted_unix[DATA], &comm->peers[1]);
-    comm->out[comm->peers[0].rank] = out;
-    comm->in[comm->peers[1].rank] = in;
+    bool out_unix = comm->next_targets.list[data->index].is_unix;
+    struct link *out = make_link(comm, data->fd, out_unix, &comm->place.next);
+    struct link *in =
+        make_link(comm, wiring->accepted[DATA], wiring->accepted_unix[DATA], &comm->place.previous);
+    comm->out[comm->place.next.rank] = out;
+    comm->in[comm->place.previous.rank] = in;
     int control_fds[2] = {control->fd, wiring->accepted[CONTROL]};
     data->fd = wiring->accepted[DATA] = -1; /* the links own them, also after a failure */
-    if (!out || !in) {
+    if (!out || !in)
         error_set(&error, TUTTI_ERR_MEMORY, "no memory for the data links");
-    } else {
-        control->fd = wiring->accepted[CONTROL] = -1;
-        ring_open(comm, control_fds, &error);
-    }
+    else
+        control->fd = wiring->accepted[CONTROL] = -1; /* the receiver's */
     if (!out_unix && data->fell_back)
         log_warning(&comm->log, "%s is on this host, but its Unix socket could not be used (%s): using TCP",
-                    comm->peers[0].text, data->unix_why.message);
-    wiring_finish(wiring, &error);
+                    comm->place.next.text, data->unix_why.message);
+    wiring_done done = wiring->done;
+    void *context = wiring->context;
+    wiring_free(wiring);
+    done(context, control_fds, &error);
 }
 
 static void check_complete(struct wiring *wiring)
@@ -195,19 +192,20 @@ static void check_complete(struct wiring *wiring)
 
 void wiring_describe(const struct wiring *wiring, char *text, size_t size)
 {
-    const struct comm_peer *peers = wiring->comm->peers;
+    const struct group_place *place = &wiring->comm->place;
     size_t used = 0;
     text[0] = '\0';
     for (int role = 0; role < ROLES && used < size; role++) {
         const struct outgoing *outgoing = &wiring->outgoing[role];
         if (!outgoing->done)
-            used += (size_t)snprintf(text + used, size - used, "%sno %s connection to %s (%.200s)",
-                                     used ? ", " : "", role_name[role], peers[0].text, outgoing->why.message);
+            used +=
+                (size_t)snprintf(text + used, size - used, "%sno %s connection to %s (%.200s)",
+                                 used ? ", " : "", role_name[role], place->next.text, outgoing->why.message);
     }
     for (int role = 0; role < ROLES && used < size; role++)
         if (wiring->accepted[role] < 0)
             used += (size_t)snprintf(text + used, size - used, "%sno %s connection from %s", used ? ", " : "",
-                                     role_name[role], peers[1].text);
+                                     role_name[role], place->previous.text);
 }
 
 /* ---- To the next rank -------------------------------------------------------------------------- */
@@ -216,14 +214,14 @@ static void outgoing_connect(struct outgoing *outgoing, int first);
 
 static bool has_more_targets(const struct outgoing *outgoing)
 {
-    return outgoing->index + 1 < outgoing->wiring->comm->peers[0].targets.count;
+    return outgoing->index + 1 < outgoing->wiring->comm->next_targets.count;
 }
 
 /* The target in use has failed: if it was a Unix socket, remember why. */
 static void note_fallback(struct outgoing *outgoing, const struct tutti_error *why)
 {
     log_debug(&outgoing->wiring->comm->log, "wiring: %s", why->message);
-    if (!outgoing->fell_back && outgoing->wiring->comm->peers[0].targets.list[0].is_unix) {
+    if (!outgoing->fell_back && outgoing->wiring->comm->next_targets.list[0].is_unix) {
         outgoing->fell_back = true;
         outgoing->unix_why = *why;
     }
@@ -234,7 +232,7 @@ static void outgoing_failed(struct outgoing *outgoing)
     alarm_stop(outgoing->retry);
     watch_free(outgoing->watch);
     outgoing->watch = NULL;
-    close(outgoing->fd);
+    descriptor_close(outgoing->fd);
     outgoing->fd = -1;
     note_fallback(outgoing, &outgoing->why);
     if (has_more_targets(outgoing))
@@ -249,14 +247,7 @@ static int check_answer(const struct outgoing *outgoing, struct tutti_error *err
     struct hello hello;
     if (hello_decode(outgoing->answer, &hello, error) < 0)
         return error->code;
-    if (hello.verdict != HELLO_ACCEPTED)
-        return error_set(error, TUTTI_ERR_PROTOCOL, "%s refused the %s connection: %s", comm->peers[0].text,
-                         role_name[outgoing->role], hello_verdict_text(hello.verdict));
-    if (hello.instance != comm->instance || hello.from != (uint32_t)comm->peers[0].rank ||
-        memcmp(hello.member_id, comm->peers[0].member_id, MEMBER_ID_BYTES) != 0)
-        return error_set(error, TUTTI_ERR_PROTOCOL, "another process than %s answers at its address",
-                         comm->peers[0].text);
-    return TUTTI_OK;
+    return place_check_answer(&comm->place, &hello, error);
 }
 
 static void on_answer(void *context)
@@ -269,7 +260,7 @@ static void on_answer(void *context)
     if (n <= 0) {
         error_set(&outgoing->why, TUTTI_ERR_UNREACHABLE,
                   "%s closed the %s connection instead of saying hello",
-                  outgoing->wiring->comm->peers[0].text, role_name[outgoing->role]);
+                  outgoing->wiring->comm->place.next.text, role_name[outgoing->role]);
         outgoing_failed(outgoing);
         return;
     }
@@ -285,19 +276,6 @@ static void on_answer(void *context)
     outgoing->watch = NULL;
     outgoing->done = true;
     check_complete(outgoing->wiring);
-}
-
-static struct hello hello_for(const tutti_comm *comm, int role, int to)
-{
-    struct hello hello = {
-        .role = role_number[role],
-        .instance = comm->instance,
-        .generation = comm->generation,
-        .from = (uint32_t)comm->rank,
-        .to = (uint32_t)to,
-    };
-    memcpy(hello.member_id, comm->member_id, MEMBER_ID_BYTES);
-    return hello;
 }
 
 /* A fresh connection has room for a hello, so a short write is a failure like any other. */
@@ -323,17 +301,19 @@ static void on_connected(void *context, int fd, int index, const struct tutti_er
     outgoing->fd = fd;
     outgoing->index = index;
     outgoing->have = 0;
-    struct hello hello = hello_for(wiring->comm, outgoing->role, wiring->comm->peers[0].rank);
+    struct hello hello =
+        place_hello(&wiring->comm->place, role_number[outgoing->role], wiring->comm->place.next.rank);
     outgoing->watch = watch_new(wiring->loop, fd, UV_READABLE, on_answer, outgoing);
     if (!outgoing->watch || !send_hello(fd, &hello)) {
         error_set(&outgoing->why, TUTTI_ERR_UNREACHABLE, "cannot say hello to %s",
-                  wiring->comm->peers[0].text);
+                  wiring->comm->place.next.text);
         outgoing_failed(outgoing);
         return;
     }
+    failpoint_hit(&wiring->comm->failpoints, FAILPOINT_hello_sent);
     char text[128];
     error_set(&outgoing->why, TUTTI_ERR_UNREACHABLE, "%s took the connection and has not said hello",
-              connector_print(&wiring->comm->peers[0].targets.list[index], text, sizeof text));
+              connector_print(&wiring->comm->next_targets.list[index], text, sizeof text));
     /* The last address may be the right one of a peer that has not been welcomed yet. */
     if (has_more_targets(outgoing))
         alarm_set(outgoing->retry, ATTEMPT_TIMEOUT_MS);
@@ -342,7 +322,7 @@ static void on_connected(void *context, int fd, int index, const struct tutti_er
 static void outgoing_connect(struct outgoing *outgoing, int first)
 {
     struct wiring *wiring = outgoing->wiring;
-    outgoing->connector = connector_start(wiring->loop, &wiring->comm->peers[0].targets, first,
+    outgoing->connector = connector_start(wiring->loop, &wiring->comm->next_targets, first,
                                           ATTEMPT_TIMEOUT_MS, on_connected, outgoing);
     if (!outgoing->connector)
         alarm_set(outgoing->retry, RETRY_MS);
@@ -365,20 +345,8 @@ static void incoming_drop(struct incoming *incoming)
     watch_free(incoming->watch);
     incoming->watch = NULL;
     if (incoming->fd >= 0)
-        close(incoming->fd);
+        descriptor_close(incoming->fd);
     incoming->fd = -1;
-}
-
-static int judge_hello(const struct wiring *wiring, const struct hello *hello, int *role)
-{
-    const tutti_comm *comm = wiring->comm;
-    *role = hello->role == HELLO_DATA ? DATA : CONTROL;
-    if (hello->instance != comm->instance || hello->generation != comm->generation)
-        return HELLO_WRONG_GROUP;
-    if (hello->to != (uint32_t)comm->rank || hello->from != (uint32_t)comm->peers[1].rank ||
-        memcmp(hello->member_id, comm->peers[1].member_id, MEMBER_ID_BYTES) != 0)
-        return HELLO_WRONG_RANK;
-    return HELLO_ACCEPTED;
 }
 
 /* At most one line a second about connections that are not ours: anybody can make them. */
@@ -397,16 +365,15 @@ static void incoming_hello(struct incoming *incoming)
     tutti_comm *comm = wiring->comm;
     struct tutti_error error;
     struct hello hello;
-    int role;
     if (hello_decode(incoming->hello, &hello, &error) < 0) {
         if (may_warn(wiring))
             log_warning(&comm->log, "dropped a connection that is not a rank's: %s", error.message);
         incoming_drop(incoming);
         return;
     }
-    struct hello answer = hello_for(comm, 0, (int)hello.from);
-    answer.role = hello.role;
-    answer.verdict = (uint8_t)judge_hello(wiring, &hello, &role);
+    int role = hello.role == HELLO_DATA ? DATA : CONTROL;
+    struct hello answer = place_hello(&comm->place, hello.role, (int)hello.from);
+    answer.verdict = (uint8_t)place_judge_hello(&comm->place, &hello);
     if (!send_hello(incoming->fd, &answer) || answer.verdict != HELLO_ACCEPTED) {
         if (may_warn(wiring))
             log_warning(&comm->log, "dropped a connection from rank %u: %s", (unsigned)hello.from,
@@ -415,7 +382,7 @@ static void incoming_hello(struct incoming *incoming)
         return;
     }
     if (wiring->accepted[role] >= 0)
-        close(wiring->accepted[role]); /* the peer tried again: the earlier attempt is dead */
+        descriptor_close(wiring->accepted[role]); /* the peer tried again: the earlier attempt is dead */
     wiring->accepted[role] = incoming->fd;
     wiring->accepted_unix[role] = incoming->is_unix;
     incoming->fd = -1;
@@ -478,7 +445,8 @@ static void on_acceptable(void *context)
 {
     struct acceptor *acceptor = context;
     struct wiring *wiring = acceptor->wiring;
-    int fd = socket_accept(acceptor->fd);
+    bool exhausted = failpoint_hit(&wiring->comm->failpoints, FAILPOINT_accept) == FAIL_no_descriptors;
+    int fd = exhausted ? -EMFILE : socket_accept(acceptor->fd);
     if (fd == -EPERM && may_warn(wiring))
         log_warning(&wiring->comm->log, "dropped a connection from a process of another user");
     if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS || fd == -ENOMEM)
@@ -495,8 +463,8 @@ static void on_acceptable(void *context)
         incoming_drop(incoming);
 }
 
-struct wiring *wiring_start(tutti_comm *comm, const struct listeners *listeners,
-                            void (*done)(void *context, const struct tutti_error *error), void *context)
+struct wiring *wiring_start(tutti_comm *comm, const struct listeners *listeners, wiring_done done,
+                            void *context)
 {
     struct wiring *wiring = calloc(1, sizeof *wiring);
     if (!wiring)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/error.h"
+#include "transport/descriptor.h"
 
 #define WORKERS_MAX 1 /* one loop carries control traffic and asynchronous calls of every communicator */
 
@@ -85,6 +86,22 @@ static void *worker_main(void *argument)
     return NULL;
 }
 
+/* The loop's own descriptors, for the child of a fork(); libuv has no list of them. */
+static void for_loop_descriptors(uv_loop_t *loop, void (*what)(int fd))
+{
+    what(uv_backend_fd(loop));
+    what(loop->async_io_watcher.fd);
+    what(loop->async_wfd);
+    what(loop->signal_pipefd[0]);
+    what(loop->signal_pipefd[1]);
+}
+
+static void close_loop(uv_loop_t *loop)
+{
+    for_loop_descriptors(loop, descriptor_forget);
+    uv_loop_close(loop);
+}
+
 static void worker_destroy(struct worker *worker)
 {
     pthread_mutex_destroy(&worker->lock);
@@ -106,6 +123,8 @@ static struct worker *worker_new(struct tutti_error *error)
         status = uv_async_init(&worker->loop, &worker->wake, run_tasks);
         if (status < 0)
             uv_loop_close(&worker->loop);
+        else
+            for_loop_descriptors(&worker->loop, descriptor_note);
     }
     if (status < 0) {
         error_set(error, TUTTI_ERR_SYSTEM, "cannot make a worker loop: %s", uv_strerror(status));
@@ -123,7 +142,7 @@ static struct worker *worker_new(struct tutti_error *error)
         error_set_errno(error, error_number, "cannot start a worker thread");
         uv_close((uv_handle_t *)&worker->wake, NULL);
         uv_run(&worker->loop, UV_RUN_DEFAULT);
-        uv_loop_close(&worker->loop);
+        close_loop(&worker->loop);
         worker_destroy(worker);
         return NULL;
     }
@@ -166,7 +185,7 @@ void worker_release(struct worker *worker)
     pthread_mutex_unlock(&worker->lock);
     uv_async_send(&worker->wake);
     pthread_join(worker->thread, NULL);
-    uv_loop_close(&worker->loop);
+    close_loop(&worker->loop);
     worker_destroy(worker);
 }
 

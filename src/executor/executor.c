@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <string.h>
 #include "base/error.h"
+#include "executor/mismatch.h"
 #include "tensor/chunk.h"
 
 #define TURNS_MAX 64 /* slices in one progress(): a deadline, an abort and other work must get through */
@@ -95,31 +96,34 @@ static int frame_check(const struct executor *x, const struct link *link, const 
                        uint32_t length, struct tutti_error *error)
 {
     const struct operation *operation = &x->operation;
-    char theirs[192], ours[192];
-    int code = TUTTI_ERR_MISMATCH;
     if (frame->instance != x->group->instance || frame->generation != x->group->generation) {
-        code = error_set(error, TUTTI_ERR_PROTOCOL,
-                         "rank %d sent a frame of group %016llx generation %u, this is group %016llx "
-                         "generation %u: a member of an earlier group is still sending",
-                         link->peer, (unsigned long long)frame->instance, (unsigned)frame->generation,
-                         (unsigned long long)x->group->instance, (unsigned)x->group->generation);
+        error_set(
+            error, TUTTI_ERR_PROTOCOL,
+            "rank %d sent a frame of group %016llx generation %u, this is group %016llx generation %u: a "
+            "member of an earlier group is still sending",
+            link->peer, (unsigned long long)frame->instance, (unsigned)frame->generation,
+            (unsigned long long)x->group->instance, (unsigned)x->group->generation);
     } else if (frame->sequence != operation->sequence || !fingerprint_equal(&frame->call, &operation->call)) {
-        error_set(error, code,
-                  "rank %d called %s as operation %llu, rank %d called %s as operation %llu: every rank must "
-                  "make the same calls in the same order",
-                  link->peer, fingerprint_print(&frame->call, theirs, sizeof theirs),
-                  (unsigned long long)frame->sequence, x->schedule->rank,
-                  fingerprint_print(&operation->call, ours, sizeof ours),
-                  (unsigned long long)operation->sequence);
+        const struct mismatch_side theirs = {link->peer, frame->sequence, &frame->call};
+        const struct mismatch_side ours = {x->schedule->rank, operation->sequence, &operation->call};
+        return mismatch_error(&theirs, &ours, error);
     } else if (frame->type != FRAME_DATA || frame->length != length) {
-        code = error_set(error, TUTTI_ERR_PROTOCOL,
-                         "rank %d sent a frame of type %d with %u bytes where a slice of %u bytes was due",
-                         link->peer, frame->type, (unsigned)frame->length, (unsigned)length);
+        error_set(error, TUTTI_ERR_PROTOCOL,
+                  "rank %d sent a frame of type %d with %u bytes where a slice of %u bytes was due",
+                  link->peer, frame->type, (unsigned)frame->length, (unsigned)length);
     } else {
         return TUTTI_OK;
     }
     error->rank = link->peer;
-    return code;
+    return error->code;
+}
+
+/* The holder of the token alone writes it: no need for a locked addition. */
+static void note_moved(struct executor *x, uint32_t length)
+{
+    uint64_t moved = atomic_load_explicit(&x->operation.moved_bytes, memory_order_relaxed);
+    atomic_store_explicit(&x->operation.moved_bytes, moved + FRAME_HEADER_BYTES + length,
+                          memory_order_relaxed);
 }
 
 static int receive_and_reduce(struct executor *x, const struct step *step, struct link *link, size_t count,
@@ -136,7 +140,7 @@ static int receive_and_reduce(struct executor *x, const struct step *step, struc
         return status;
     uint8_t *target = slice_at(x, &x->receiving, step->target);
     x->reduce(target, received, slice_at(x, &x->receiving, step->source), count);
-    x->operation.moved_bytes += FRAME_HEADER_BYTES + length;
+    note_moved(x, length);
     return LINK_DONE;
 }
 
@@ -148,7 +152,7 @@ static int receive_in_place(struct executor *x, const struct step *step, struct 
     int result = link->ops->recv(link, &frame, slice_at(x, &x->receiving, step->target), length, error);
     if (result == LINK_AGAIN || result < 0)
         return result;
-    x->operation.moved_bytes += FRAME_HEADER_BYTES + length;
+    note_moved(x, length);
     return frame_check(x, link, &frame, length, error);
 }
 

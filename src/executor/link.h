@@ -4,6 +4,7 @@
 #ifndef TUTTI_EXECUTOR_LINK_H
 #define TUTTI_EXECUTOR_LINK_H
 
+#include "base/failpoint.h"
 #include "wire/frame.h"
 
 enum link_result {
@@ -19,6 +20,7 @@ struct link {
     int peer; /* rank at the other end */
     uint16_t channel;
     uint64_t sent_bytes, received_bytes; /* headers included */
+    struct failpoints *failpoints;       /* borrowed; NULL outside of tests */
 };
 
 struct link_ops {

@@ -4,6 +4,7 @@
 #ifndef TUTTI_EXECUTOR_OPERATION_H
 #define TUTTI_EXECUTOR_OPERATION_H
 
+#include <stdatomic.h>
 #include "executor/link.h"
 
 struct operation;
@@ -21,8 +22,9 @@ struct operation {
     struct fingerprint call;
     uint64_t sequence; /* number on its communicator, from 1 */
     int64_t started_ns, deadline_ns;
-    struct operation_wait wait; /* valid after TUTTI_PENDING */
-    uint64_t moved_bytes; /* payload received so far; changes exactly when there is progress from a peer */
+    struct operation_wait wait;       /* valid after TUTTI_PENDING */
+    atomic_uint_fast64_t moved_bytes; /* received so far, headers included; changes exactly when there is
+                                       * progress from a peer; any thread reads */
 };
 
 #endif

@@ -10,10 +10,9 @@
 #include "group/rendezvous.h"
 
 #define JOIN_BYTES_MAX           16384 /* encoded; a Welcome carries two neighbours and must fit a frame */
-#define PARKED_MS                1000
 #define JOIN_TIMEOUT_MS_DEFAULT  60000 /* where a Join leaves it at 0 */
 #define MISSING_AFTER_MS_DEFAULT 10000
-#define TEXT_BYTES               160
+#define GENERATION_MAX           INT32_MAX /* that a member may say; leaves room for those after it */
 
 static int compare_members(const void *left, const void *right)
 {
@@ -29,6 +28,37 @@ static int compare_seats(const void *left, const void *right)
 
 /* ---- Members ------------------------------------------------------------------------------------- */
 
+/* What a new member asks for. */
+static int check_wish(const Wire__Join *join, struct tutti_error *error)
+{
+    if (join->size == 0 || join->size > RENDEZVOUS_SIZE_MAX)
+        return error_set(error, TUTTI_ERR_REFUSED,
+                         "this member says size %u for job '%s', and a group has 1 to %d ranks; check "
+                         "TUTTI_SIZE",
+                         (unsigned)join->size, join->job, RENDEZVOUS_SIZE_MAX);
+    if (join->rank < TUTTI_RANK_ANY || join->rank >= (int)join->size)
+        return error_set(error, TUTTI_ERR_REFUSED,
+                         "this member wants rank %d of job '%s', whose size %u allows 0 to %u; check "
+                         "TUTTI_RANK and TUTTI_SIZE",
+                         (int)join->rank, join->job, (unsigned)join->size, (unsigned)join->size - 1);
+    return TUTTI_OK;
+}
+
+/* What a survivor says of its old group; it asks for nothing, so rank and size in the Join itself do not
+ * count. */
+static int check_previous(const Wire__Join *join, struct tutti_error *error)
+{
+    const Wire__Previous *previous = join->previous;
+    if (previous->size == 0 || previous->size > RENDEZVOUS_SIZE_MAX || previous->rank >= previous->size ||
+        previous->instance == 0 || previous->generation == 0 || previous->generation > GENERATION_MAX)
+        return error_set(error, TUTTI_ERR_PROTOCOL,
+                         "this member re-forms a group of job '%s' that cannot have been: rank %u of %u in "
+                         "generation %u; it runs another build of tutti or has a bug",
+                         join->job, (unsigned)previous->rank, (unsigned)previous->size,
+                         (unsigned)previous->generation);
+    return TUTTI_OK;
+}
+
 int join_check(const Wire__Join *join, struct tutti_error *error)
 {
     size_t length = strlen(join->job), bytes = wire__join__get_packed_size(join);
@@ -42,16 +72,9 @@ int join_check(const Wire__Join *join, struct tutti_error *error)
     if (text_has_control(join->job))
         return error_set(error, TUTTI_ERR_REFUSED,
                          "the name of the job has control characters in it; set TUTTI_JOB to another");
-    if (join->size == 0 || join->size > RENDEZVOUS_SIZE_MAX)
-        return error_set(error, TUTTI_ERR_REFUSED,
-                         "this member says size %u for job '%s', and a group has 1 to %d ranks; check "
-                         "TUTTI_SIZE",
-                         (unsigned)join->size, join->job, RENDEZVOUS_SIZE_MAX);
-    if (join->rank < TUTTI_RANK_ANY || join->rank >= (int)join->size)
-        return error_set(error, TUTTI_ERR_REFUSED,
-                         "this member wants rank %d of job '%s', whose size %u allows 0 to %u; check "
-                         "TUTTI_RANK and TUTTI_SIZE",
-                         (int)join->rank, join->job, (unsigned)join->size, (unsigned)join->size - 1);
+    int status = join->previous ? check_previous(join, error) : check_wish(join, error);
+    if (status < 0)
+        return status;
     if (bytes > JOIN_BYTES_MAX)
         return error_set(error, TUTTI_ERR_REFUSED,
                          "this member announces %zu bytes of names and addresses, and %d are the most; "
@@ -83,14 +106,11 @@ struct member *member_new(uint64_t connection, const Wire__Join *join, int64_t n
     }
     member->connection = connection;
     member->connected = true;
-    member->wanted = join->rank;
+    member->wanted = join->previous ? (int)join->previous->rank : join->rank;
     memcpy(member->id, join->member_id.data, sizeof member->id);
     member->joined_ms = now_ms;
     member->warn_ms = now_ms + (warn ? warn : MISSING_AFTER_MS_DEFAULT);
     member->refuse_ms = now_ms + (timeout ? timeout : JOIN_TIMEOUT_MS_DEFAULT);
-    member->unpark_ms = now_ms + PARKED_MS;
-    if (member->unpark_ms > member->refuse_ms)
-        member->unpark_ms = member->refuse_ms;
     return member;
 }
 
@@ -100,23 +120,37 @@ void member_free(struct member *member)
     free(member);
 }
 
-static const char *host_text(const struct member *member)
+const char *member_host(const struct member *member)
 {
     return member->join->host_name[0] ? member->join->host_name : member->join->host;
 }
 
-/* "rank 2 on host a (pid 7)" */
-static const char *describe(const struct member *member, char text[TEXT_BYTES])
+const char *member_print(const struct member *member, char text[MEMBER_TEXT_BYTES])
+{
+    snprintf(text, MEMBER_TEXT_BYTES, "rank %d (host %.64s, pid %u)", member->rank, member_host(member),
+             (unsigned)member->join->pid);
+    return text;
+}
+
+const char *member_print_wish(const struct member *member, char text[MEMBER_TEXT_BYTES])
 {
     char who[32] = "a member";
     if (member->wanted != TUTTI_RANK_ANY)
         snprintf(who, sizeof who, "rank %d", member->wanted);
-    snprintf(text, TEXT_BYTES, "%s on host %.64s (pid %u)", who, host_text(member),
+    snprintf(text, MEMBER_TEXT_BYTES, "%s on host %.64s (pid %u)", who, member_host(member),
              (unsigned)member->join->pid);
     return text;
 }
 
 /* ---- Opening and closing ------------------------------------------------------------------------- */
+
+static void forget_failure(struct job *job)
+{
+    job->adopted = job->roll_call = false;
+    job->willing = job->awaited = job->unanswered = 0;
+    job->reforming_ms = INT64_MIN;
+    job->lost_ms = job->roll_call_ms = NEVER;
+}
 
 struct job *job_new(const char *name)
 {
@@ -126,16 +160,19 @@ struct job *job_new(const char *name)
     snprintf(job->name, sizeof job->name, "%s", name);
     TAILQ_INIT(&job->members);
     TAILQ_INIT(&job->parked);
+    forget_failure(job);
     return job;
 }
 
 static void release_room(struct job *job)
 {
     free(job->by_rank);
+    free(job->standings);
     free(job->places);
     free(job->scratch);
     free(job->next_seats);
     job->by_rank = NULL;
+    job->standings = NULL;
     job->places = NULL;
     job->scratch = NULL;
     job->next_seats = NULL;
@@ -149,31 +186,60 @@ void job_free(struct job *job)
     free(job);
 }
 
-static int make_room(struct job *job, int size)
+static void stand_as_new(struct job *job)
+{
+    for (int rank = 0; rank < job->size; rank++)
+        job->standings[rank] = (struct standing){.gone_ms = NEVER, .accused_ms = NEVER};
+}
+
+static int make_room(struct job *job, int size, struct tutti_error *error)
 {
     size_t n = (size_t)size;
     job->by_rank = calloc(n, sizeof(struct member *));
+    job->standings = calloc(n, sizeof *job->standings);
     job->places = calloc(n, sizeof *job->places);
     job->scratch = calloc(n, TOPOLOGY_SCRATCH * sizeof *job->scratch);
     job->next_seats = calloc(n, sizeof *job->next_seats);
-    if (job->by_rank && job->places && job->scratch && job->next_seats)
+    if (job->by_rank && job->standings && job->places && job->scratch && job->next_seats) {
+        job->size = size;
+        stand_as_new(job);
         return TUTTI_OK;
+    }
     release_room(job);
-    return TUTTI_ERR_MEMORY;
+    return error_set(error, TUTTI_ERR_MEMORY, "the rendezvous has no memory for the %d ranks of job '%s'",
+                     size, job->name);
+}
+
+static void take_settings(struct job *job, const struct member *first)
+{
+    job->slice_bytes = first->join->slice_bytes;
+    job->checksum = first->join->checksum;
+    member_print_wish(first, job->opener);
 }
 
 int job_open(struct job *job, const struct member *first, struct tutti_error *error)
 {
-    const Wire__Join *join = first->join;
     assert(job->state == JOB_RESTING);
-    if (make_room(job, (int)join->size) < 0)
-        return error_set(error, TUTTI_ERR_MEMORY, "the rendezvous has no memory for the %u ranks of job '%s'",
-                         (unsigned)join->size, job->name);
-    job->size = (int)join->size;
-    job->slice_bytes = join->slice_bytes;
-    job->checksum = join->checksum;
-    describe(first, job->opener);
+    int status = make_room(job, (int)first->join->size, error);
+    if (status < 0)
+        return status;
+    take_settings(job, first);
     job->state = JOB_FILLING;
+    return TUTTI_OK;
+}
+
+int job_adopt(struct job *job, const struct member *first, struct tutti_error *error)
+{
+    const Wire__Previous *previous = first->join->previous;
+    assert(job->state == JOB_RESTING);
+    int status = make_room(job, (int)previous->size, error);
+    if (status < 0)
+        return status;
+    take_settings(job, first);
+    job->instance = previous->instance;
+    job->generation = previous->generation;
+    job->adopted = true;
+    job->state = JOB_REFORMING;
     return TUTTI_OK;
 }
 
@@ -192,6 +258,8 @@ void job_close(struct job *job)
         member_free(member);
     }
     job->count = job->any_count = job->connected = 0;
+    job->report.previous_generation = 0;
+    forget_failure(job);
     release_room(job);
     job->state = JOB_RESTING;
 }
@@ -204,13 +272,8 @@ struct member *job_find(const struct job *job, const struct member *like)
     return node ? *(struct member **)node : NULL;
 }
 
-int job_check_agreement(const struct job *job, const Wire__Join *join, struct tutti_error *error)
+int job_check_settings(const struct job *job, const Wire__Join *join, struct tutti_error *error)
 {
-    if ((int)join->size != job->size)
-        return error_set(error, TUTTI_ERR_REFUSED,
-                         "this member says size %u, but job '%s' was opened with size %d by %s; start every "
-                         "rank with the same size, or give this one another job name",
-                         (unsigned)join->size, job->name, job->size, job->opener);
     if (join->slice_bytes != job->slice_bytes)
         return error_set(error, TUTTI_ERR_REFUSED,
                          "this member says slice_bytes %llu, but job '%s' was opened with slice_bytes %llu "
@@ -225,10 +288,20 @@ int job_check_agreement(const struct job *job, const Wire__Join *join, struct tu
     return TUTTI_OK;
 }
 
+int job_check_agreement(const struct job *job, const Wire__Join *join, struct tutti_error *error)
+{
+    if ((int)join->size != job->size)
+        return error_set(error, TUTTI_ERR_REFUSED,
+                         "this member says size %u, but job '%s' was opened with size %d by %s; start every "
+                         "rank with the same size, or give this one another job name",
+                         (unsigned)join->size, job->name, job->size, job->opener);
+    return job_check_settings(job, join, error);
+}
+
 int job_check(const struct job *job, const struct member *member, const struct member *old,
               struct tutti_error *error)
 {
-    char text[TEXT_BYTES];
+    char text[MEMBER_TEXT_BYTES];
     int rank = member->wanted, status = job_check_agreement(job, member->join, error);
     if (status < 0 || rank == TUTTI_RANK_ANY)
         return status;
@@ -237,13 +310,13 @@ int job_check(const struct job *job, const struct member *member, const struct m
         return error_set(error, TUTTI_ERR_REFUSED,
                          "rank %d of job '%s' is already taken by %s; give every process a rank of its own, "
                          "or this group another job name",
-                         rank, job->name, describe(holder, text));
+                         rank, job->name, member_print_wish(holder, text));
     /* Otherwise ranks with one id by mistake would push each other out until the deadline. */
     if (old && old->wanted != TUTTI_RANK_ANY && old->wanted != rank)
         return error_set(error, TUTTI_ERR_REFUSED,
                          "this member wants rank %d of job '%s' under the member id of %s; give every "
                          "process a TUTTI_MEMBER of its own, or none",
-                         rank, job->name, describe(old, text));
+                         rank, job->name, member_print_wish(old, text));
     return TUTTI_OK;
 }
 
@@ -254,6 +327,7 @@ int job_add(struct job *job, struct member *member, struct tutti_error *error)
     member->job = job;
     TAILQ_INSERT_TAIL(&job->members, member, entry);
     job->count++;
+    member->rank = member->wanted; /* in a job that fills, not the last word */
     if (member->wanted == TUTTI_RANK_ANY)
         job->any_count++;
     else
@@ -275,7 +349,8 @@ void job_replace(struct job *job, struct member *old, struct member *member)
     member->rank = old->rank;
     member->local_rank = old->local_rank;
     member->local_size = old->local_size;
-    if (job->state == JOB_COMPLETE)
+    member->previous_rank = old->previous_rank;
+    if (job->state != JOB_FILLING)
         job->by_rank[member->rank] = member;
     else if (member->wanted != TUTTI_RANK_ANY)
         job->by_rank[member->wanted] = member;
@@ -284,14 +359,14 @@ void job_replace(struct job *job, struct member *old, struct member *member)
 
 void job_remove(struct job *job, struct member *member)
 {
-    assert(job->state == JOB_FILLING);
+    int rank = job->state == JOB_FILLING ? member->wanted : member->rank;
     tdelete(member, &job->by_id, compare_members);
     TAILQ_REMOVE(&job->members, member, entry);
     job->count--;
-    if (member->wanted == TUTTI_RANK_ANY)
+    if (rank == TUTTI_RANK_ANY)
         job->any_count--;
     else
-        job->by_rank[member->wanted] = NULL;
+        job->by_rank[rank] = NULL;
     member_free(member);
 }
 
@@ -317,13 +392,24 @@ static void fill_places(struct job *job)
     }
 }
 
+/* A group that re-forms is not larger than the one before, so that the memory of that one will do. */
+static struct seat *room_for_seats(struct job *job)
+{
+    if (!job->next_seats)
+        return job->seats;
+    free(job->seats);
+    job->seats = job->next_seats;
+    job->next_seats = NULL;
+    return job->seats;
+}
+
 void job_assign(struct job *job)
 {
     assert(job->count == job->size);
     fill_places(job);
     job->host_count = topology_assign(job->places, job->size, job->scratch);
     const struct place *place = job->places;
-    struct seat *seat = job->next_seats;
+    struct seat *seat = room_for_seats(job);
     struct member *member;
     for (member = TAILQ_FIRST(&job->members); member; member = TAILQ_NEXT(member, entry)) {
         member->rank = seat->rank = place->rank;
@@ -334,11 +420,9 @@ void job_assign(struct job *job)
         place++;
         seat++;
     }
-    free(job->seats);
-    job->seats = job->next_seats;
-    job->next_seats = NULL;
     qsort(job->seats, (size_t)job->size, sizeof *job->seats, compare_seats);
     job->seat_count = job->size;
+    stand_as_new(job);
 }
 
 /* ---- Texts --------------------------------------------------------------------------------------- */
@@ -378,7 +462,7 @@ const char *job_print_present(struct job *job, char *text, size_t text_size)
             break;
         }
         used += (size_t)snprintf(text + used, text_size - used, "%s%d on host %.64s", comma, members[named],
-                                 host_text(member));
+                                 member_host(member));
         named++;
     }
     return text;

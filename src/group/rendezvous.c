@@ -2,316 +2,164 @@
  *
  * Happy path.  The first Join of a job opens it (RESTING -> FILLING) and fixes what all must agree on.  Each
  * further Join takes a seat.  The last one completes it: ranks are assigned, everyone is welcomed
- * (COMPLETE), the members hang up, and when the last connection has gone the job rests (RESTING) with
- * nothing but its generation and who had which rank.  A job that rests and was never complete is forgotten.
+ * (COMPLETE).  The members stay connected as long as their group lives and say goodbye in the end.  When the
+ * last connection has gone the job rests (RESTING) with nothing but its generation and who had which rank.  A
+ * job that rests and was never complete is forgotten.
  *
- * Failure modes.
- * - A member that hangs up while the job fills frees its seat; nobody else notices.
+ * The group fails.  The first Abort of a member is the cause, and all others are told (COMPLETE -> FAILED).
+ * Survivors come again, each on a new connection, with a Join that says what they know of their group
+ * (-> REFORMING).  When all have come who may (reforming.h), or when the first of them can wait no longer,
+ * those who are here are welcomed as the group of the next generation (-> COMPLETE), and whoever else is
+ * still connected is sent away.  When nobody comes and nobody can come any more, the job rests.
+ *
+ * Failure modes while a job fills.
+ * - A member that hangs up frees its seat; nobody else notices.
  * - When a member's join_timeout_ms has passed, the attempt has failed for everyone in the job, for the group
  *   cannot be without that member; all are told who is missing.
  * - A Join that contradicts the job or another member is refused; nobody else notices.
+ * Of a group.
+ * - A member that hangs up without a goodbye is gone.  Its ring neighbours notice that by themselves, but
+ *   only once it is wired: one that goes before and does not come back at once is the cause of a failure.
  * - The same member id on another connection is the same member, which has lost its connection: it keeps
- *   its seat, its old connection is closed, and if the job is complete it is welcomed again.
+ *   its place, its old connection is closed, and it is welcomed again.
  * - A stranger that comes to a complete job is parked for a second: a member that leaves a group and joins
- *   the next one may overtake the news that others have hung up.  If the job is still complete after that,
- * the stranger is refused.
+ *   the next one may overtake the news that others have left.  If the job is still complete after that,
+ *   the stranger is refused.  Where the group has failed, strangers wait for what becomes of it.
+ * Of a job that re-forms.
+ * - A survivor that hangs up is gone again.
+ * - A member that the group has gone on without is refused, whatever it says.
+ * - The rendezvous does not know the group, for it was started anew or all connections were lost: the job is
+ *   what the first survivor says that it was, and the others must say the same.
+ * Always.
  * - Whatever else a connection sends is refused and closed, as if its member had hung up.
- * All memory that completing needs is there before the first member is let in, so the lack of it refuses one
- * member and never breaks a group. */
+ *
+ * All memory that completing and re-forming need is there before the first member is let in, so the lack of
+ * it refuses one member and never breaks a group. */
 #include "group/rendezvous.h"
 
-#include <assert.h>
-#include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include "base/error.h"
-#include "group/job.h"
+#include "group/answer.h"
+#include "group/joining.h"
+#include "group/reforming.h"
+#include "group/roll_call.h"
 
-#define NEVER INT64_MAX
+/* ---- Leaving ------------------------------------------------------------------------------------- */
 
-struct rendezvous {
-    struct rendezvous_output output;
-    void *connections; /* tree of members */
-    void *jobs;        /* tree of jobs */
-    int job_count, active_count;
-    struct job_list active;  /* filling and complete */
-    struct job_list resting; /* the longest resting first */
-    int64_t next_ms;         /* nothing is due before this */
-};
-
-/* ---- Trees --------------------------------------------------------------------------------------- */
-
-static int compare_connections(const void *left, const void *right)
+/* Closes the connection of a member that stays in the job for a while. */
+static void send_away(struct rendezvous *r, struct member *member, struct tutti_error *error)
 {
-    const struct member *l = left, *r = right;
-    return (l->connection > r->connection) - (l->connection < r->connection);
-}
-
-/* A job begins with its name, so that a name can be looked up without a job around it. */
-static int compare_names(const void *left, const void *right)
-{
-    return strcmp(left, right);
-}
-
-/* tfind() returns a pointer to a node, which begins with the pointer to the key. */
-static void *found(void *node)
-{
-    return node ? *(void **)node : NULL;
-}
-
-static void keep(void *key)
-{
-    (void)key;
-}
-
-static struct member *member_on(const struct rendezvous *r, uint64_t connection)
-{
-    struct member key = {.connection = connection};
-    return found(tfind(&key, &r->connections, compare_connections));
-}
-
-static void forget_connection(struct rendezvous *r, struct member *member)
-{
-    tdelete(member, &r->connections, compare_connections);
-    member->connected = false;
-}
-
-static void expect(struct rendezvous *r, int64_t when_ms)
-{
-    if (when_ms < r->next_ms)
-        r->next_ms = when_ms;
-}
-
-/* ---- Answers ------------------------------------------------------------------------------------- */
-
-static void refuse(struct rendezvous *r, uint64_t connection, struct tutti_error *error)
-{
-    Wire__Refused refused = WIRE__REFUSED__INIT;
-    Wire__Control message = WIRE__CONTROL__INIT;
-    refused.status = error->code;
-    refused.reason = error->message;
-    message.body_case = WIRE__CONTROL__BODY_REFUSED;
-    message.refused = &refused;
-    r->output.send(r->output.context, connection, &message);
-    r->output.close(r->output.context, connection);
-}
-
-static void fill_peer(Wire__Peer *peer, const struct member *member)
-{
-    wire__peer__init(peer);
-    peer->rank = (uint32_t)member->rank;
-    peer->member_id = member->join->member_id;
-    peer->host = member->join->host;
-    peer->host_name = member->join->host_name;
-    peer->pid = member->join->pid;
-    peer->n_addresses = member->join->n_addresses;
-    peer->addresses = member->join->addresses;
-}
-
-static void welcome(struct rendezvous *r, const struct member *member)
-{
-    const struct job *job = member->job;
-    int rank = member->rank, size = job->size;
-    Wire__Welcome body = WIRE__WELCOME__INIT;
-    Wire__Control message = WIRE__CONTROL__INIT;
-    Wire__Peer next, previous;
-    body.instance = job->instance;
-    body.generation = job->generation;
-    body.rank = (uint32_t)rank;
-    body.size = (uint32_t)size;
-    body.local_rank = (uint32_t)member->local_rank;
-    body.local_size = (uint32_t)member->local_size;
-    body.host_count = (uint32_t)job->host_count;
-    if (size > 1) {
-        fill_peer(&next, job->by_rank[(rank + 1) % size]);
-        fill_peer(&previous, job->by_rank[(rank + size - 1) % size]);
-        body.next = &next;
-        body.previous = &previous;
-    }
-    message.body_case = WIRE__CONTROL__BODY_WELCOME;
-    message.welcome = &body;
-    r->output.send(r->output.context, member->connection, &message);
-}
-
-/* `text` is "3 of 4 ranks have joined..." */
-static void send_waiting(struct rendezvous *r, const struct member *member, char *text)
-{
-    Wire__Waiting waiting = WIRE__WAITING__INIT;
-    Wire__Control message = WIRE__CONTROL__INIT;
-    waiting.text = text;
-    message.body_case = WIRE__CONTROL__BODY_WAITING;
-    message.waiting = &waiting;
-    r->output.send(r->output.context, member->connection, &message);
-}
-
-/* ---- Jobs ---------------------------------------------------------------------------------------- */
-
-static void forget_job(struct rendezvous *r, struct job *job)
-{
-    assert(job->state == JOB_RESTING);
-    TAILQ_REMOVE(&r->resting, job, entry);
-    tdelete(job, &r->jobs, compare_names);
-    r->job_count--;
-    job_free(job);
-}
-
-/* The job of that name; resting if it is new. */
-static struct job *find_job(struct rendezvous *r, const char *name, struct tutti_error *error)
-{
-    struct job *job = found(tfind(name, &r->jobs, compare_names));
-    if (job)
-        return job;
-    if (r->job_count == RENDEZVOUS_JOBS_MAX) {
-        if (TAILQ_EMPTY(&r->resting)) {
-            error_set(error, TUTTI_ERR_REFUSED,
-                      "job '%s' cannot be opened: this rendezvous has %d jobs under way, its most; try again "
-                      "later or start another rendezvous",
-                      name, RENDEZVOUS_JOBS_MAX);
-            return NULL;
-        }
-        forget_job(r, TAILQ_FIRST(&r->resting));
-    }
-    job = job_new(name);
-    if (!job || !tsearch(job, &r->jobs, compare_names)) {
-        if (job)
-            job_free(job);
-        error_set(error, TUTTI_ERR_MEMORY, "the rendezvous has no memory for job '%s'", name);
-        return NULL;
-    }
-    TAILQ_INSERT_TAIL(&r->resting, job, entry);
-    r->job_count++;
-    return job;
-}
-
-static void complete(struct rendezvous *r, struct job *job)
-{
-    job_assign(job);
-    job->connected = job->size;
-    job->generation++;
-    job->instance = r->output.random(r->output.context);
-    if (job->instance == 0)
-        job->instance = 1;
-    job->state = JOB_COMPLETE;
-    for (int rank = 0; rank < job->size; rank++)
-        welcome(r, job->by_rank[rank]);
-}
-
-/* The same member on a new connection. */
-static void replace(struct rendezvous *r, struct job *job, struct member *old, struct member *member)
-{
-    if (old->connected) {
-        r->output.close(r->output.context, old->connection);
-        forget_connection(r, old);
-    } else {
-        job->connected++;
-    }
-    job_replace(job, old, member);
-}
-
-/* Into a job that fills. */
-static int join_filling(struct rendezvous *r, struct job *job, struct member *member,
-                        struct tutti_error *error)
-{
-    struct member *old = job_find(job, member);
-    int status = job_check(job, member, old, error);
-    if (status == TUTTI_OK && !old)
-        status = job_add(job, member, error);
-    if (status < 0)
-        return status;
-    if (old)
-        replace(r, job, old, member);
-    if (job->count == job->size) {
-        complete(r, job);
-    } else {
-        expect(r, member->warn_ms);
-        expect(r, member->refuse_ms);
-    }
-    return TUTTI_OK;
-}
-
-/* To a job that is complete: a member that has lost its connection, or a stranger. */
-static void join_complete(struct rendezvous *r, struct job *job, struct member *member)
-{
-    struct member *old = job_find(job, member);
-    bool same = old && job_check_agreement(job, member->join, NULL) == TUTTI_OK &&
-                (member->wanted == TUTTI_RANK_ANY || member->wanted == old->rank);
-    if (same) {
-        replace(r, job, old, member);
-        welcome(r, member);
-        return;
-    }
-    member->job = job;
-    member->parked = true;
-    TAILQ_INSERT_TAIL(&job->parked, member, entry);
-    expect(r, member->unpark_ms);
-}
-
-/* On an error the member is no part of the job. */
-static int join_job(struct rendezvous *r, struct job *job, struct member *member, struct tutti_error *error)
-{
-    if (job->state == JOB_COMPLETE) {
-        join_complete(r, job, member);
-        return TUTTI_OK;
-    }
-    if (job->state == JOB_RESTING) {
-        int status = job_open(job, member, error);
-        if (status < 0)
-            return status;
-        TAILQ_REMOVE(&r->resting, job, entry);
-        TAILQ_INSERT_TAIL(&r->active, job, entry);
-        r->active_count++;
-    }
-    return join_filling(r, job, member, error);
+    answer_refused(&r->output, member->connection, error);
+    registry_forget_connection(&r->registry, member);
 }
 
 /* Refuses a member that is in no job. */
 static void turn_away(struct rendezvous *r, struct member *member, struct tutti_error *error)
 {
-    refuse(r, member->connection, error);
-    forget_connection(r, member);
+    send_away(r, member, error);
     member_free(member);
 }
 
-static void settle(struct rendezvous *r, struct job *job);
+/* The willing ones are the new group. */
+static void re_form(struct rendezvous *r, struct job *job, int64_t now_ms)
+{
+    struct tutti_error error;
+    struct member *member;
+    for (member = TAILQ_FIRST(&job->members); member; member = TAILQ_NEXT(member, entry)) {
+        if (member->connected && !job->standings[member->rank].willing) {
+            const Wire__Previous previous = {.rank = (uint32_t)member->rank, .generation = job->generation};
+            reforming_left_behind(job, job->generation + 1, &previous, &error);
+            send_away(r, member, &error);
+        }
+    }
+    reforming_finish(job);
+    joining_begin_group(r, job);
+    for (member = TAILQ_FIRST(&job->parked); member; member = TAILQ_NEXT(member, entry))
+        joining_park(r, member, now_ms);
+}
 
-/* Nobody holds the job any more: the parked ones may begin the next group. */
-static void rest(struct rendezvous *r, struct job *job)
+static void settle(struct rendezvous *r, struct job *job, int64_t now_ms);
+
+/* Nobody holds the job any more: the parked ones may begin the next group.  Who is still connected is
+ * believed lost by the others. */
+static void rest(struct rendezvous *r, struct job *job, int64_t now_ms)
 {
     struct member_list parked;
+    struct member *member;
+    struct tutti_error error;
+    for (member = TAILQ_FIRST(&job->members); member; member = TAILQ_NEXT(member, entry)) {
+        if (member->connected) {
+            error_set(&error, TUTTI_ERR_REFUSED,
+                      "generation %u of job '%s' is over: it has failed and all others have gone; they gave "
+                      "this member up: %.600s",
+                      (unsigned)job->generation, job->name, job->cause.error.message);
+            send_away(r, member, &error);
+        }
+    }
     TAILQ_INIT(&parked);
     TAILQ_CONCAT(&parked, &job->parked, entry);
     job_close(job);
-    TAILQ_REMOVE(&r->active, job, entry);
-    TAILQ_INSERT_TAIL(&r->resting, job, entry);
-    r->active_count--;
-    struct member *member;
+    registry_deactivate(&r->registry, job);
     while ((member = TAILQ_FIRST(&parked))) {
-        struct tutti_error error;
         TAILQ_REMOVE(&parked, member, entry);
         member->parked = false;
-        if (join_job(r, job, member, &error) < 0)
+        if (joining_admit(r, job, member, now_ms, &error) < 0)
             turn_away(r, member, &error);
     }
-    settle(r, job);
+    settle(r, job, now_ms);
 }
 
-/* Lets the job rest when nobody holds it any more, and forgets it when there is nothing to remember. */
-static void settle(struct rendezvous *r, struct job *job)
+/* Whatever has happened to the job: does what follows from who is in it now. */
+static void settle(struct rendezvous *r, struct job *job, int64_t now_ms)
 {
-    if (job->state == JOB_FILLING && job->count == 0)
-        rest(r, job);
-    else if (job->state == JOB_COMPLETE && job->connected == 0)
-        rest(r, job);
-    else if (job->state == JOB_RESTING && job->generation == 0)
-        forget_job(r, job);
+    switch (job->state) {
+    case JOB_RESTING:
+        if (job->generation == 0)
+            registry_forget_job(&r->registry, job);
+        break;
+    case JOB_FILLING:
+        if (job->count == 0)
+            rest(r, job, now_ms);
+        break;
+    case JOB_COMPLETE:
+        if (job->connected == 0)
+            rest(r, job, now_ms);
+        break;
+    case JOB_FAILED:
+        if (job->connected == 0 || job->awaited == 0)
+            rest(r, job, now_ms);
+        break;
+    case JOB_REFORMING:
+        if (job->willing == 0) {
+            job->state = JOB_FAILED;
+            job->reforming_ms = INT64_MIN;
+            rendezvous_expect(r, reforming_review_all(job, now_ms));
+            settle(r, job, now_ms);
+        } else if (job->awaited == 0) {
+            re_form(r, job, now_ms);
+        }
+        break;
+    }
+}
+
+/* The rank has gone from a complete group.  If it was not wired, nobody else notices. */
+static void watch_unwired(struct rendezvous *r, struct job *job, int rank)
+{
+    const struct standing *standing = &job->standings[rank];
+    if (standing->wired || standing->left)
+        return;
+    int64_t lost_ms = standing->gone_ms + REFORMING_GRACE_MS;
+    if (lost_ms < job->lost_ms)
+        job->lost_ms = lost_ms;
+    rendezvous_expect(r, lost_ms);
 }
 
 /* The connection of the member has gone. */
-static void leave(struct rendezvous *r, struct member *member)
+static void leave(struct rendezvous *r, struct member *member, int64_t now_ms)
 {
     struct job *job = member->job;
-    forget_connection(r, member);
+    registry_forget_connection(&r->registry, member);
     if (member->parked) {
         TAILQ_REMOVE(&job->parked, member, entry);
         member_free(member);
@@ -319,14 +167,18 @@ static void leave(struct rendezvous *r, struct member *member)
         job_remove(job, member);
     } else {
         job->connected--;
+        roll_call_lose(&r->output, job, member);
+        rendezvous_expect(r, reforming_go(job, member->rank, now_ms));
+        if (job->state == JOB_COMPLETE)
+            watch_unwired(r, job, member->rank);
     }
-    settle(r, job);
+    settle(r, job, now_ms);
 }
 
 /* ---- Time ---------------------------------------------------------------------------------------- */
 
 /* Ends the attempt for everyone. */
-static void time_out(struct rendezvous *r, struct job *job, const struct member *late)
+static void time_out(struct rendezvous *r, struct job *job, const struct member *late, int64_t now_ms)
 {
     char missing[256], present[400];
     struct tutti_error error;
@@ -338,11 +190,9 @@ static void time_out(struct rendezvous *r, struct job *job, const struct member 
               job_print_present(job, present, sizeof present),
               job_print_missing(job, missing, sizeof missing));
     struct member *member;
-    for (member = TAILQ_FIRST(&job->members); member; member = TAILQ_NEXT(member, entry)) {
-        refuse(r, member->connection, &error);
-        forget_connection(r, member);
-    }
-    rest(r, job);
+    for (member = TAILQ_FIRST(&job->members); member; member = TAILQ_NEXT(member, entry))
+        send_away(r, member, &error);
+    rest(r, job, now_ms);
 }
 
 static void tick_filling(struct rendezvous *r, struct job *job, int64_t now_ms)
@@ -351,7 +201,7 @@ static void tick_filling(struct rendezvous *r, struct job *job, int64_t now_ms)
     struct member *member;
     for (member = TAILQ_FIRST(&job->members); member; member = TAILQ_NEXT(member, entry)) {
         if (member->refuse_ms <= now_ms) {
-            time_out(r, job, member);
+            time_out(r, job, member, now_ms);
             return;
         }
     }
@@ -360,31 +210,105 @@ static void tick_filling(struct rendezvous *r, struct job *job, int64_t now_ms)
             if (!text[0])
                 snprintf(text, sizeof text, "%d of %d ranks have joined job '%s'; missing: %s", job->count,
                          job->size, job->name, job_print_missing(job, missing, sizeof missing));
-            send_waiting(r, member, text);
+            answer_waiting(&r->output, member, text);
             member->warn_ms = NEVER;
         }
-        expect(r, member->warn_ms);
-        expect(r, member->refuse_ms);
+        rendezvous_expect(r, member->warn_ms);
+        rendezvous_expect(r, member->refuse_ms);
     }
 }
 
+static void tick_complete(struct rendezvous *r, struct job *job, int64_t now_ms)
+{
+    rendezvous_expect(r, roll_call_tick(&r->output, job, now_ms));
+    if (job->lost_ms > now_ms) {
+        rendezvous_expect(r, job->lost_ms);
+        return;
+    }
+    job->lost_ms = NEVER;
+    for (int rank = 0; rank < job->size; rank++) {
+        struct standing *standing = &job->standings[rank];
+        if (standing->gone_ms == NEVER || standing->wired || standing->left)
+            continue;
+        if (standing->gone_ms + REFORMING_GRACE_MS <= now_ms) {
+            standing->accused_ms = now_ms;
+            reforming_set_cause_of_loss(job, job->by_rank[rank]);
+            joining_fail_group(r, job, NULL, now_ms);
+            return;
+        }
+        watch_unwired(r, job, rank);
+    }
+}
+
+/* Somebody is awaited still. */
+static void tick_reforming(struct rendezvous *r, struct job *job, int64_t now_ms)
+{
+    char text[512] = "", awaited[256];
+    struct member *member;
+    for (member = TAILQ_FIRST(&job->members); member; member = TAILQ_NEXT(member, entry)) {
+        if (job->standings[member->rank].willing && member->refuse_ms <= now_ms) {
+            re_form(r, job, now_ms);
+            return;
+        }
+    }
+    for (member = TAILQ_FIRST(&job->members); member; member = TAILQ_NEXT(member, entry)) {
+        if (!job->standings[member->rank].willing)
+            continue;
+        if (member->warn_ms <= now_ms) {
+            if (!text[0])
+                snprintf(text, sizeof text, "%d of %d survivors have come to re-form job '%s'; not yet: %s",
+                         job->willing, job->willing + job->awaited, job->name,
+                         reforming_print_awaited(job, awaited, sizeof awaited));
+            answer_waiting(&r->output, member, text);
+            member->warn_ms = NEVER;
+        }
+        rendezvous_expect(r, member->warn_ms);
+        rendezvous_expect(r, member->refuse_ms);
+    }
+}
+
+/* What is to become of a group that has failed shows in time, so that strangers wait for it. */
 static void tick_parked(struct rendezvous *r, struct job *job, int64_t now_ms)
 {
     struct member *member, *next;
     for (member = TAILQ_FIRST(&job->parked); member; member = next) {
+        int64_t due_ms = job_has_failed(job) ? member->refuse_ms : member->unpark_ms;
         next = TAILQ_NEXT(member, entry);
-        if (member->unpark_ms > now_ms) {
-            expect(r, member->unpark_ms);
+        if (due_ms > now_ms) {
+            rendezvous_expect(r, due_ms);
             continue;
         }
         struct tutti_error error;
-        error_set(&error, TUTTI_ERR_REFUSED,
-                  "job '%s' is complete and running with %d ranks; join another group under another job "
-                  "name (TUTTI_JOB), or wait until this one has ended",
-                  job->name, job->size);
+        if (job_has_failed(job))
+            error_set(
+                &error, TUTTI_ERR_REFUSED,
+                "job '%s' has failed, and its survivors are re-forming it or have not left; join another "
+                "group under another job name (TUTTI_JOB), or end what is left of this one",
+                job->name);
+        else
+            error_set(&error, TUTTI_ERR_REFUSED,
+                      "job '%s' is complete and running with %d ranks; join another group under another job "
+                      "name (TUTTI_JOB), or wait until this one has ended",
+                      job->name, job->size);
         TAILQ_REMOVE(&job->parked, member, entry);
         turn_away(r, member, &error);
     }
+}
+
+static void tick_job(struct rendezvous *r, struct job *job, int64_t now_ms)
+{
+    if (job->state == JOB_FILLING) {
+        tick_filling(r, job, now_ms);
+        return;
+    }
+    if (job->state == JOB_COMPLETE)
+        tick_complete(r, job, now_ms);
+    else
+        rendezvous_expect(r, reforming_review_all(job, now_ms));
+    if (job->state == JOB_REFORMING && job->awaited > 0)
+        tick_reforming(r, job, now_ms);
+    tick_parked(r, job, now_ms);
+    settle(r, job, now_ms);
 }
 
 int64_t rendezvous_tick(struct rendezvous *r, int64_t now_ms)
@@ -392,12 +316,9 @@ int64_t rendezvous_tick(struct rendezvous *r, int64_t now_ms)
     if (now_ms >= r->next_ms) {
         struct job *job, *next;
         r->next_ms = NEVER;
-        for (job = TAILQ_FIRST(&r->active); job; job = next) {
+        for (job = TAILQ_FIRST(&r->registry.active); job; job = next) {
             next = TAILQ_NEXT(job, entry);
-            if (job->state == JOB_FILLING)
-                tick_filling(r, job, now_ms);
-            else
-                tick_parked(r, job, now_ms);
+            tick_job(r, job, now_ms);
         }
     }
     return r->next_ms == NEVER ? -1 : r->next_ms;
@@ -405,37 +326,23 @@ int64_t rendezvous_tick(struct rendezvous *r, int64_t now_ms)
 
 /* ---- Events -------------------------------------------------------------------------------------- */
 
-struct rendezvous *rendezvous_new(const struct rendezvous_output *output)
+struct rendezvous *rendezvous_new(const struct rendezvous_output *output, bool embedded)
 {
     struct rendezvous *r = calloc(1, sizeof *r);
     if (!r)
         return NULL;
     r->output = *output;
+    r->embedded = embedded;
     r->next_ms = NEVER;
-    TAILQ_INIT(&r->active);
-    TAILQ_INIT(&r->resting);
+    registry_init(&r->registry);
     return r;
 }
 
 void rendezvous_free(struct rendezvous *r)
 {
-    struct job *job;
-    struct member *member;
     if (!r)
         return;
-    while ((job = TAILQ_FIRST(&r->active))) {
-        while ((member = TAILQ_FIRST(&job->parked))) {
-            TAILQ_REMOVE(&job->parked, member, entry);
-            member_free(member);
-        }
-        job_close(job);
-        TAILQ_REMOVE(&r->active, job, entry);
-        TAILQ_INSERT_TAIL(&r->resting, job, entry);
-    }
-    while ((job = TAILQ_FIRST(&r->resting)))
-        forget_job(r, job);
-    tdestroy(r->connections, keep);
-    tdestroy(r->jobs, keep);
+    registry_free(&r->registry);
     free(r);
 }
 
@@ -443,54 +350,104 @@ static void join(struct rendezvous *r, uint64_t connection, const Wire__Join *me
 {
     struct tutti_error error;
     if (join_check(message, &error) < 0) {
-        refuse(r, connection, &error);
+        answer_refused(&r->output, connection, &error);
         return;
     }
-    struct job *job = find_job(r, message->job, &error);
+    struct job *job = registry_job(&r->registry, message->job, &error);
     if (!job) {
-        refuse(r, connection, &error);
+        answer_refused(&r->output, connection, &error);
         return;
     }
-    struct member *member = member_new(connection, message, now_ms);
-    if (!member || !tsearch(member, &r->connections, compare_connections)) {
-        if (member)
-            member_free(member);
+    struct member *member = registry_add_member(&r->registry, connection, message, now_ms);
+    if (!member) {
         error_set(&error, TUTTI_ERR_MEMORY, "the rendezvous has no memory for one more member");
-        refuse(r, connection, &error);
-    } else if (join_job(r, job, member, &error) < 0) {
+        answer_refused(&r->output, connection, &error);
+    } else if (joining_admit(r, job, member, now_ms, &error) < 0) {
         turn_away(r, member, &error);
     }
-    settle(r, job);
+    settle(r, job, now_ms);
+}
+
+static void hear_abort(struct rendezvous *r, struct member *member, const Wire__Abort *abort, int64_t now_ms)
+{
+    struct job *job = member->job;
+    if (abort->instance != job->instance || abort->generation != job->generation)
+        return;
+    rendezvous_expect(r, reforming_accuse(job, abort, member->rank, now_ms));
+    if (job->state == JOB_COMPLETE) {
+        reforming_set_cause(job, abort);
+        joining_fail_group(r, job, member, now_ms);
+    }
+    settle(r, job, now_ms);
+}
+
+/* What the member of a group says of it.  False when it says what no member says. */
+static bool hear(struct rendezvous *r, struct member *member, const Wire__Control *message, int64_t now_ms)
+{
+    struct job *job = member->job;
+    struct standing *standing = &job->standings[member->rank];
+    switch ((int)message->body_case) {
+    case WIRE__CONTROL__BODY_ABORT:
+        hear_abort(r, member, message->abort, now_ms);
+        return true;
+    case WIRE__CONTROL__BODY_GOODBYE:
+        standing->left = true;
+        r->output.close(r->output.context, member->connection);
+        leave(r, member, now_ms);
+        return true;
+    case WIRE__CONTROL__BODY_WIRED:
+        standing->wired |= message->wired->generation == job->generation;
+        return true;
+    case WIRE__CONTROL__BODY_LATE:
+        if (job->state == JOB_COMPLETE && message->late->generation == job->generation &&
+            message->late->sequence > 0)
+            rendezvous_expect(r, roll_call_ask(&r->output, job, member, message->late->sequence, now_ms));
+        return true;
+    case WIRE__CONTROL__BODY_PRESENT:
+        if (message->present->generation == job->generation)
+            roll_call_answer(&r->output, job, member, message->present);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool is_in_group(const struct member *member)
+{
+    return !member->parked && member->job->state != JOB_FILLING &&
+           !member->job->standings[member->rank].willing;
 }
 
 void rendezvous_receive(struct rendezvous *r, uint64_t connection, const Wire__Control *message,
                         int64_t now_ms)
 {
-    struct member *member = member_on(r, connection);
+    struct member *member = registry_member(&r->registry, connection);
     if (message->body_case == WIRE__CONTROL__BODY_JOIN && !member) {
         join(r, connection, message->join, now_ms);
         return;
     }
+    if (member && is_in_group(member) && hear(r, member, message, now_ms))
+        return;
     struct tutti_error error;
-    error_set(&error, TUTTI_ERR_PROTOCOL,
-              message->body_case == WIRE__CONTROL__BODY_JOIN
-                  ? "a second Join came on this connection; a member joins once and then waits"
-                  : "a message other than a Join came to the rendezvous; this member runs another build of "
-                    "tutti or has a bug");
-    refuse(r, connection, &error);
+    error_set(
+        &error, TUTTI_ERR_PROTOCOL,
+        message->body_case == WIRE__CONTROL__BODY_JOIN
+            ? "a second Join came on this connection; a member joins once and then waits"
+            : "a message came to the rendezvous that is not for it, or not at this time; this member runs "
+              "another build of tutti or has a bug");
+    answer_refused(&r->output, connection, &error);
     if (member)
-        leave(r, member);
+        leave(r, member, now_ms);
 }
 
 void rendezvous_disconnected(struct rendezvous *r, uint64_t connection, int64_t now_ms)
 {
-    (void)now_ms;
-    struct member *member = member_on(r, connection);
+    struct member *member = registry_member(&r->registry, connection);
     if (member)
-        leave(r, member);
+        leave(r, member, now_ms);
 }
 
 int rendezvous_active_jobs(const struct rendezvous *r)
 {
-    return r->active_count;
+    return r->registry.active_count;
 }

@@ -56,8 +56,9 @@ static char *remote_command(const struct hosts *hosts, int nodes, int node, cons
         }
     putc(' ', out);
     put_quoted(out, program);
-    fprintf(out, " run --tethered --nnodes %d --node-rank %d -n %d%s%s --rendezvous ", nodes, node,
-            hosts->count, hosts->bind ? " --bind" : "", hosts->prefix ? "" : " --no-prefix");
+    fprintf(out, " run --tethered --nnodes %d --node-rank %d -n %d%s%s%s --rendezvous ", nodes, node,
+            hosts->count, hosts->bind ? " --bind" : "", hosts->keep_going ? " --keep-going" : "",
+            hosts->prefix ? "" : " --no-prefix");
     put_quoted(out, rendezvous);
     if (hosts->transports) {
         fputs(" --transports ", out);
@@ -105,7 +106,7 @@ static int split(char *list, char *names[HOSTS_MAX])
     return count;
 }
 
-static int run_job(char *const *names, int count, char *const *commands)
+static int run_job(const struct hosts *hosts, char *const *names, int count, char *const *commands)
 {
     const char *ssh = getenv("TUTTI_RUN_SSH");
     char program[4096];
@@ -127,7 +128,11 @@ static int run_job(char *const *names, int count, char *const *commands)
         processes[i].environment = environ;
         processes[i].input = SUPERVISOR_INPUT_TETHER;
     }
-    struct supervisor_job job = {.command = COMMAND, .processes = processes, .count = count, .capture = true};
+    struct supervisor_job job = {.command = COMMAND,
+                                 .processes = processes,
+                                 .count = count,
+                                 .capture = true,
+                                 .keep_going = hosts->keep_going};
     status = supervisor_run(&loop, &job);
     if (status == EXIT_NOT_RUN)
         complain(COMMAND,
@@ -164,7 +169,7 @@ int hosts_run(const struct hosts *hosts)
     }
     int status = EXIT_FAILURE;
     if (complete)
-        status = run_job(names, count, commands);
+        status = run_job(hosts, names, count, commands);
     else
         complain(COMMAND, "out of memory");
     for (int i = 0; i < count; i++)

@@ -11,7 +11,7 @@ struct hosts {
     int count;              /* ranks on each */
     const char *rendezvous; /* NULL: the first host, and a port picked here */
     const char *transports; /* NULL: as the environment says */
-    bool bind, prefix;
+    bool bind, keep_going, prefix;
     char *const *arguments; /* the program and its arguments; ends with NULL */
 };
 

@@ -121,6 +121,7 @@ static int run_job(uv_loop_t *loop, const struct ranks *ranks, const char *rende
                                  .processes = processes,
                                  .count = ranks->count,
                                  .capture = ranks->capture,
+                                 .keep_going = ranks->keep_going,
                                  .tethered = ranks->tethered};
     if (status == 0)
         status = supervisor_run(loop, &job);
@@ -166,7 +167,7 @@ int ranks_run(const struct ranks *ranks)
     }
     struct rendezvous_service *service = NULL;
     if (set.count > 0)
-        service = rendezvous_service_new(&loop, set.fds, set.count, &log, &error);
+        service = rendezvous_service_new(&loop, set.fds, set.count, false, &log, &error);
     if (set.count > 0 && !service) {
         complain(ranks->command, "cannot serve the rendezvous: %s", error.message);
         status = EXIT_FAILURE;

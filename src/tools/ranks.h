@@ -13,6 +13,7 @@ struct ranks {
     bool serve;             /* this process serves `rendezvous` */
     const char *transports; /* NULL: as the environment says */
     bool bind;              /* each rank to its share of the processors */
+    bool keep_going;        /* see supervisor.h */
     bool prefix;            /* "[rank] " before each line of output */
     bool capture;           /* see supervisor.h */
     bool tethered;          /* see supervisor.h */

@@ -49,7 +49,7 @@ static int serve(uv_loop_t *loop, const struct listen_set *set)
     static const struct log log = {.level = LOG_LEVEL_WARNING, .rank = -1};
     struct tutti_error error = TUTTI_ERROR_INIT;
     struct serving serving;
-    serving.service = rendezvous_service_new(loop, set->fds, set->count, &log, &error);
+    serving.service = rendezvous_service_new(loop, set->fds, set->count, false, &log, &error);
     if (!serving.service) {
         complain(COMMAND, "%s", error.message);
         uv_run(loop, UV_RUN_DEFAULT);

@@ -21,6 +21,8 @@ static const char usage[] =
     "  -n, --ranks N          ranks on each host (default: 1)\n"
     "      --bind             give each rank its own share of the processors\n"
     "      --transports LIST  which may be used, in order of preference: uds,tcp\n"
+    "      --keep-going       when a rank fails, let the others go on: for programs that re-form their "
+    "group\n"
     "      --no-prefix        do not put \"[rank] \" before each line of output; pass it straight on\n"
     "  -h, --help             show this help\n"
     "\n"
@@ -37,13 +39,14 @@ static const char usage[] =
     "\n"
     "Exit status: 0 when every rank ended with 0, else that of the first that failed (128 + N when signal N\n"
     "killed it).  When a rank fails, the others get 10 s to end, then SIGTERM, then SIGKILL after 5 s more.\n"
+    "With --keep-going they go on, and the status is 0 when any rank ended with 0.\n"
     "127: PROGRAM cannot be executed.  2: the command line is wrong.\n";
 
 struct options {
     int count, nodes, node;
     const char *rendezvous, *transports;
     char *hosts;
-    bool bind, prefix, tethered, help;
+    bool bind, keep_going, prefix, tethered, help;
 };
 
 enum {
@@ -52,6 +55,7 @@ enum {
     OPTION_RENDEZVOUS,
     OPTION_HOSTS,
     OPTION_BIND,
+    OPTION_KEEP_GOING,
     OPTION_TRANSPORTS,
     OPTION_NO_PREFIX,
     OPTION_TETHERED
@@ -65,6 +69,7 @@ static const struct option long_options[] = {
     {"hosts", required_argument, NULL, OPTION_HOSTS},
     {"bind", no_argument, NULL, OPTION_BIND},
     {"transports", required_argument, NULL, OPTION_TRANSPORTS},
+    {"keep-going", no_argument, NULL, OPTION_KEEP_GOING},
     {"no-prefix", no_argument, NULL, OPTION_NO_PREFIX},
     {"tethered", no_argument, NULL, OPTION_TETHERED}, /* --hosts gives it to those it starts */
     {"help", no_argument, NULL, 'h'},
@@ -89,6 +94,9 @@ static int take_option(struct options *options, int option, char **argv)
         return 0;
     case OPTION_BIND:
         options->bind = true;
+        return 0;
+    case OPTION_KEEP_GOING:
+        options->keep_going = true;
         return 0;
     case OPTION_TRANSPORTS:
         options->transports = optarg;
@@ -164,6 +172,7 @@ int run_command(int argc, char **argv)
                               .rendezvous = options.rendezvous,
                               .transports = options.transports,
                               .bind = options.bind,
+                              .keep_going = options.keep_going,
                               .prefix = options.prefix,
                               .arguments = argv + optind};
         return hosts_run(&hosts);
@@ -177,6 +186,7 @@ int run_command(int argc, char **argv)
                           .serve = node == 0,
                           .transports = options.transports,
                           .bind = options.bind,
+                          .keep_going = options.keep_going,
                           .prefix = options.prefix,
                           .capture = options.prefix,
                           .tethered = options.tethered,

@@ -41,6 +41,7 @@ struct running {
     int started, alive;
     int outputs_open;
     int first_failed; /* -1 */
+    bool succeeded;   /* some child ended with 0 */
     int64_t interrupted_ms;
     struct rlimit descriptors;
     uv_timer_t timer;
@@ -141,6 +142,34 @@ static bool is_likelier_cause(const struct member *member, const struct member *
     return was_killed(member) && !was_killed(than);
 }
 
+/* ", seen first of 4 that failed": when one rank fails the others do too, and any may be seen first. */
+static void others_text(const struct running *running, char text[64])
+{
+    int failed = 0;
+    for (int i = 0; i < running->started; i++)
+        failed += running->members[i].ended && has_failed(&running->members[i]);
+    text[0] = '\0';
+    if (failed > 1)
+        snprintf(text, 64, ", seen first of %d that failed", failed);
+}
+
+static void complain_of_end(const struct running *running, int index)
+{
+    const struct member *member = &running->members[index];
+    const char *who = running->job->processes[index].who;
+    if (member->how.si_code == CLD_EXITED) {
+        char others[64] = "";
+        if (!running->job->keep_going)
+            others_text(running, others);
+        complain(running->job->command, "%s (pid %ld) exited with status %d%s", who, (long)member->pid,
+                 member->how.si_status, others);
+    } else {
+        complain(running->job->command, "%s (pid %ld) was killed by signal %d (%s)%s", who, (long)member->pid,
+                 member->how.si_status, strsignal(member->how.si_status),
+                 member->how.si_code == CLD_DUMPED ? ", core dumped" : "");
+    }
+}
+
 static void find_ended(struct running *running)
 {
     int first = running->first_failed;
@@ -154,8 +183,12 @@ static void find_ended(struct running *running)
         member->how = how;
         running->alive--;
         cut_tether(member);
-        if (!has_failed(member))
+        if (!has_failed(member)) {
+            running->succeeded = true;
             continue;
+        }
+        if (running->job->keep_going)
+            complain_of_end(running, i);
         /* A survivor can be seen to end before the rank whose death it died of; but once we send signals
          * ourselves, a death by signal says nothing any more. */
         bool signals_are_ours = running->state > JOB_FAILING || running->interrupted_ms >= 0;
@@ -164,6 +197,8 @@ static void find_ended(struct running *running)
     }
     bool failed_now = first != running->first_failed;
     running->first_failed = first;
+    if (running->job->keep_going)
+        failed_now = false;
     if (running->alive == 0 && running->state < JOB_DRAINING)
         enter(running, running->outputs_open > 0 ? JOB_DRAINING : JOB_DONE);
     else if (failed_now && running->state == JOB_RUNNING)
@@ -339,34 +374,14 @@ static void reap(struct running *running, bool failed)
     }
 }
 
-/* ", seen first of 4 that failed": when one rank fails the others do too, and any may be seen first. */
-static const char *others_text(const struct running *running, char text[64])
-{
-    int failed = 0;
-    for (int i = 0; i < running->started; i++)
-        failed += running->members[i].ended && has_failed(&running->members[i]);
-    text[0] = '\0';
-    if (failed > 1)
-        snprintf(text, 64, ", seen first of %d that failed", failed);
-    return text;
-}
-
 static int exit_status(const struct running *running)
 {
-    if (running->first_failed < 0)
+    if (running->first_failed < 0 || (running->job->keep_going && running->succeeded))
         return EXIT_SUCCESS;
+    if (!running->job->keep_going) /* else it has been told */
+        complain_of_end(running, running->first_failed);
     const struct member *member = &running->members[running->first_failed];
-    const char *who = running->job->processes[running->first_failed].who;
-    int status = member->how.si_status;
-    if (member->how.si_code == CLD_EXITED) {
-        char others[64];
-        complain(running->job->command, "%s (pid %ld) exited with status %d%s", who, (long)member->pid,
-                 status, others_text(running, others));
-        return status;
-    }
-    complain(running->job->command, "%s (pid %ld) was killed by signal %d (%s)%s", who, (long)member->pid,
-             status, strsignal(status), member->how.si_code == CLD_DUMPED ? ", core dumped" : "");
-    return EXIT_SIGNALED + status;
+    return member->how.si_code == CLD_EXITED ? member->how.si_status : EXIT_SIGNALED + member->how.si_status;
 }
 
 static void on_handle_closed(uv_handle_t *handle)

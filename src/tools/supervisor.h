@@ -36,13 +36,14 @@ struct supervisor_job {
     const char *command; /* "run": in messages */
     const struct supervisor_process *processes;
     int count;
-    bool capture;  /* output goes line by line through us; else straight to where ours goes */
-    bool tethered; /* the end of our standard input ends the job */
+    bool capture;    /* output goes line by line through us; else straight to where ours goes */
+    bool keep_going; /* a child that fails is told of, and the others go on: they can re-form their group */
+    bool tethered;   /* the end of our standard input ends the job */
 };
 
-/* Runs it to its end on `loop`, which may carry other things.  The exit status: 0 when all ended with 0, else
- * that of the first that failed, 128 + N when signal N killed it, EXIT_NOT_RUN when a program could not be
- * executed.  Says on standard error which child failed, and how. */
+/* Runs it to its end on `loop`, which may carry other things.  The exit status: 0 when all ended with 0 (or
+ * some, when it keeps going), else that of the first that failed, 128 + N when signal N killed it,
+ * EXIT_NOT_RUN when a program could not be executed.  Says on standard error which child failed, and how. */
 int supervisor_run(uv_loop_t *loop, const struct supervisor_job *job);
 
 #endif

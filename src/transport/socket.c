@@ -12,17 +12,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "base/error.h"
+#include "transport/descriptor.h"
 
 /* Connections that wait to be accepted; the kernel lowers it to net.core.somaxconn. */
 #define BACKLOG 4096
 
 /* Two tries: a stale path is removed after the first. */
 #define UNIX_BIND_TRIES 2
-
-static int open_socket(int family)
-{
-    return socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-}
 
 /* What the kernel refuses is left as it is: these options make things better, not possible. */
 static void set_option(int fd, int level, int name, int value)
@@ -61,7 +57,7 @@ static bool is_stale(const char *path)
         return false;
     int fd = socket_connect_unix(path);
     if (fd >= 0)
-        close(fd);
+        descriptor_close(fd);
     return fd == -ECONNREFUSED;
 }
 
@@ -84,7 +80,7 @@ static int bind_unix(int fd, const char *name)
 
 int socket_listen_unix(const char *name, struct tutti_error *error)
 {
-    int fd = open_socket(AF_UNIX);
+    int fd = descriptor_socket(AF_UNIX);
     if (fd < 0)
         return error_set_errno(error, errno, "cannot open a Unix socket");
     int error_number = bind_unix(fd, name);
@@ -92,7 +88,7 @@ int socket_listen_unix(const char *name, struct tutti_error *error)
         error_number = errno;
     if (error_number == 0)
         return fd;
-    close(fd);
+    descriptor_close(fd);
     if (error_number == EADDRINUSE)
         return error_set(error, TUTTI_ERR_REFUSED,
                          "cannot listen on unix:%s: it is in use already; choose another name, or end the "
@@ -105,14 +101,14 @@ int socket_listen_unix_anywhere(char *name, size_t name_size, struct tutti_error
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     socklen_t length = sizeof address;
-    int fd = open_socket(AF_UNIX);
+    int fd = descriptor_socket(AF_UNIX);
     if (fd < 0)
         return error_set_errno(error, errno, "cannot open a Unix socket");
     /* Linux only: without a name, the kernel picks a free abstract one. */
     if (bind(fd, (struct sockaddr *)&address, sizeof address.sun_family) < 0 || listen(fd, BACKLOG) < 0 ||
         getsockname(fd, (struct sockaddr *)&address, &length) < 0) {
         int error_number = errno;
-        close(fd);
+        descriptor_close(fd);
         return error_set_errno(error, error_number, "cannot listen on an abstract Unix socket");
     }
     int size = (int)(length - offsetof(struct sockaddr_un, sun_path)) - 1;
@@ -128,7 +124,7 @@ int socket_connect_unix(const char *name)
     int error_number = unix_address(name, &address, &length);
     if (error_number != 0)
         return -error_number;
-    int fd = open_socket(AF_UNIX);
+    int fd = descriptor_socket(AF_UNIX);
     if (fd < 0)
         return -errno;
     /* Never under way: a full backlog is EAGAIN, and a new attempt is needed. */
@@ -136,7 +132,7 @@ int socket_connect_unix(const char *name)
         if (errno == EINTR)
             continue;
         error_number = errno;
-        close(fd);
+        descriptor_close(fd);
         return -error_number;
     }
     return fd;
@@ -158,7 +154,7 @@ static socklen_t length_of(const struct sockaddr *address)
 /* The descriptor or minus an errno. */
 static int listen_on(const struct sockaddr *address)
 {
-    int fd = open_socket(address->sa_family);
+    int fd = descriptor_socket(address->sa_family);
     if (fd < 0)
         return -errno;
     /* A port whose last connections are in TIME_WAIT may be bound again.  Two sockets that both ask for this
@@ -168,7 +164,7 @@ static int listen_on(const struct sockaddr *address)
         set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
     if (bind(fd, address, length_of(address)) < 0 || listen(fd, BACKLOG) < 0) {
         int error_number = errno;
-        close(fd);
+        descriptor_close(fd);
         return -error_number;
     }
     return fd;
@@ -213,7 +209,7 @@ int socket_listen_tcp(struct sockaddr_storage *address, int port_min, int port_m
     socklen_t length = sizeof *address;
     if (getsockname(fd, generic, &length) < 0) {
         int error_number = errno;
-        close(fd);
+        descriptor_close(fd);
         return error_set_errno(error, error_number, "cannot tell the address of a listening socket");
     }
     return fd;
@@ -221,14 +217,14 @@ int socket_listen_tcp(struct sockaddr_storage *address, int port_min, int port_m
 
 int socket_connect_tcp(const struct sockaddr *address, socklen_t length)
 {
-    int fd = open_socket(address->sa_family);
+    int fd = descriptor_socket(address->sa_family);
     if (fd < 0)
         return -errno;
     set_tcp_options(fd);
     /* An interrupted connect() goes on by itself. */
     if (connect(fd, address, length) < 0 && errno != EINPROGRESS && errno != EINTR) {
         int error_number = errno;
-        close(fd);
+        descriptor_close(fd);
         return -error_number;
     }
     return fd;
@@ -287,7 +283,7 @@ int socket_accept(int listen_fd)
     int fd;
     do {
         length = sizeof address;
-        fd = accept4(listen_fd, (struct sockaddr *)&address, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        fd = descriptor_accept(listen_fd, (struct sockaddr *)&address, &length);
         /* EPROTO and ECONNABORTED: the one that waited has gone; there may be another. */
     } while (fd < 0 && (errno == EINTR || errno == ECONNABORTED || errno == EPROTO));
     if (fd < 0)
@@ -298,7 +294,7 @@ int socket_accept(int listen_fd)
     }
     if (unix_peer_is_trusted(fd))
         return fd;
-    close(fd);
+    descriptor_close(fd);
     return -EPERM;
 }
 

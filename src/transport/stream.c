@@ -7,9 +7,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <unistd.h>
 #include "base/crc32c.h"
 #include "base/error.h"
+#include "transport/descriptor.h"
 
 /* A payload of at most so many bytes is copied behind its header, since send() and recv() of one piece cost
  * less than sendmsg() and recvmsg() of two. */
@@ -22,7 +22,8 @@ struct stream_link {
 
     /* The frame being sent: its encoded header (and a small payload), and how much of it all has gone. */
     uint8_t head_out[FRAME_HEADER_BYTES + SMALL_BYTES];
-    size_t sent; /* 0: none under way */
+    size_t sent;
+    bool sending; /* one is under way, though none of it may have gone yet */
 
     /* The frame being received, likewise. */
     uint8_t head_in[FRAME_HEADER_BYTES + SMALL_BYTES];
@@ -66,17 +67,70 @@ static ssize_t send_rest(struct stream_link *s, const void *payload, size_t leng
     return sendmsg(s->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+/* Encodes the frame whose turn it is. */
+static void begin_frame(struct stream_link *s, struct frame *frame, const void *payload)
+{
+    if (frame->flags & FRAME_HAS_PAYLOAD_CRC)
+        frame->payload_crc = crc32c(0, payload, frame->length);
+    frame_encode(frame, s->head_out);
+    if (frame->length > 0 && frame->length <= SMALL_BYTES)
+        memcpy(s->head_out + FRAME_HEADER_BYTES, payload, frame->length);
+    s->sent = 0;
+    s->sending = true;
+}
+
+static void send_half(const struct stream_link *s, const void *payload, size_t length)
+{
+    struct iovec half[2] = {{(void *)s->head_out, length > 0 ? FRAME_HEADER_BYTES : FRAME_HEADER_BYTES / 2},
+                            {(void *)payload, length / 2}};
+    struct msghdr message = {.msg_iov = half, .msg_iovlen = 2};
+    (void)sendmsg(s->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* What a test has asked for at this frame, once it is encoded.  The caller's frame stays as it is, and the
+ * link goes on as its socket then behaves. */
+static void misbehave(struct stream_link *s, struct frame frame, const void *payload,
+                      enum failpoint_action action)
+{
+    switch (action) {
+    case FAIL_corrupt_header:
+        s->head_out[FRAME_HEADER_BYTES / 2] ^= 1;
+        break;
+    case FAIL_corrupt_payload:
+        frame.payload_crc ^= 1;
+        frame_encode(&frame, s->head_out);
+        break;
+    case FAIL_stale:
+        frame.generation--;
+        frame_encode(&frame, s->head_out);
+        break;
+    case FAIL_truncate:
+        send_half(s, payload, frame.length);
+        shutdown(s->fd, SHUT_RDWR);
+        break;
+    case FAIL_reset:
+        /* Dissolving its association resets a TCP connection; a Unix socket refuses, and has no reset. */
+        if (connect(s->fd, &(struct sockaddr){.sa_family = AF_UNSPEC}, sizeof(struct sockaddr)) < 0)
+            shutdown(s->fd, SHUT_RDWR);
+        break;
+    case FAIL_half_close:
+        shutdown(s->fd, SHUT_WR);
+        break;
+    default:
+        break;
+    }
+}
+
 static int stream_send(struct link *link, struct frame *frame, const void *payload, struct tutti_error *error)
 {
     struct stream_link *s = (struct stream_link *)link;
-    if (s->sent == 0) {
-        if (frame->flags & FRAME_HAS_PAYLOAD_CRC)
-            frame->payload_crc = crc32c(0, payload, frame->length);
-        frame_encode(frame, s->head_out);
-        if (frame->length > 0 && frame->length <= SMALL_BYTES)
-            memcpy(s->head_out + FRAME_HEADER_BYTES, payload, frame->length);
-    }
     size_t whole = FRAME_HEADER_BYTES + (size_t)frame->length;
+    if (!s->sending) {
+        begin_frame(s, frame, payload);
+        enum failpoint_action action = failpoint_hit(link->failpoints, FAILPOINT_frame_sent);
+        if (action != FAIL_NOT)
+            misbehave(s, *frame, payload, action);
+    }
     while (s->sent < whole) {
         ssize_t n = send_rest(s, payload, frame->length);
         if (n < 0) {
@@ -89,7 +143,7 @@ static int stream_send(struct link *link, struct frame *frame, const void *paylo
         s->sent += (size_t)n;
         link->sent_bytes += (uint64_t)n;
     }
-    s->sent = 0;
+    s->sending = false;
     return LINK_DONE;
 }
 
@@ -180,7 +234,7 @@ static int stream_descriptor(const struct link *link)
 static void stream_free(struct link *link)
 {
     struct stream_link *s = (struct stream_link *)link;
-    close(s->fd);
+    descriptor_close(s->fd);
     free(s->loan);
     free(s);
 }
@@ -200,7 +254,7 @@ struct link *stream_link_new(int fd, enum stream_transport transport, int peer, 
     if (!s || !loan) {
         free(s);
         free(loan);
-        close(fd);
+        descriptor_close(fd);
         return NULL;
     }
     s->link.ops = &stream_ops[transport];

@@ -11,17 +11,9 @@
 
 #define TEXT_BYTES_MAX 4096
 #define ADDRESSES_MAX  64
+#define RANKS_MAX      4096
 
 /* ---- Encoding ---------------------------------------------------------------------------------- */
-
-/* `text` cut to `size` and on one line.  The reason of an abort may come from a user, with line breaks and
- * all; the news of a failure must not be refused for that. */
-static char *one_line(const char *text, char *line, size_t size)
-{
-    snprintf(line, size, "%s", text);
-    text_to_one_line(line);
-    return line;
-}
 
 static uint8_t *pack(const Wire__Control *message, size_t *size)
 {
@@ -35,19 +27,75 @@ static uint8_t *pack(const Wire__Control *message, size_t *size)
     return bytes;
 }
 
+/* `text` cut to `size` and on one line. */
+static char *one_line(const char *text, char *line, size_t size)
+{
+    snprintf(line, size, "%s", text);
+    text_to_one_line(line);
+    return line;
+}
+
+static void clean_abort(Wire__Abort *abort, struct tutti_error *limits)
+{
+    abort->host = one_line(abort->host, limits->host, sizeof limits->host);
+    abort->operation = one_line(abort->operation, limits->operation, sizeof limits->operation);
+    abort->message = one_line(abort->message, limits->message, sizeof limits->message);
+}
+
+/* A copy of the message down to its failure, wherever it carries one. */
+struct with_failure {
+    Wire__Control message;
+    union {
+        Wire__Join join;
+        Wire__Welcome welcome;
+    };
+    union {
+        Wire__Previous previous;
+        Wire__Reformed reformed;
+    };
+    Wire__Abort abort;
+};
+
+/* Returns what is to be encoded: the copy, or `message` itself where it carries no failure. */
+static const Wire__Control *copy_failure(const Wire__Control *message, struct with_failure *copy)
+{
+    copy->message = *message;
+    if (message->body_case == WIRE__CONTROL__BODY_ABORT) {
+        copy->abort = *message->abort;
+        copy->message.abort = &copy->abort;
+    } else if (message->body_case == WIRE__CONTROL__BODY_JOIN && message->join->previous &&
+               message->join->previous->cause) {
+        copy->join = *message->join;
+        copy->previous = *copy->join.previous;
+        copy->abort = *copy->previous.cause;
+        copy->message.join = &copy->join;
+        copy->join.previous = &copy->previous;
+        copy->previous.cause = &copy->abort;
+    } else if (message->body_case == WIRE__CONTROL__BODY_WELCOME && message->welcome->reformed &&
+               message->welcome->reformed->cause) {
+        copy->welcome = *message->welcome;
+        copy->reformed = *copy->welcome.reformed;
+        copy->abort = *copy->reformed.cause;
+        copy->message.welcome = &copy->welcome;
+        copy->welcome.reformed = &copy->reformed;
+        copy->reformed.cause = &copy->abort;
+    } else {
+        return message;
+    }
+    return &copy->message;
+}
+
+/* The reason of an abort may come from a user, with line breaks and all, and at any length; the news of a
+ * failure must not be refused for that. */
 uint8_t *control_encode(const Wire__Control *message, size_t *size)
 {
-    assert(message->body_case != WIRE__CONTROL__BODY__NOT_SET);
-    if (message->body_case != WIRE__CONTROL__BODY_ABORT)
-        return pack(message, size);
+    struct with_failure copy;
     struct tutti_error limits;
-    Wire__Abort abort = *message->abort;
-    abort.host = one_line(abort.host, limits.host, sizeof limits.host);
-    abort.operation = one_line(abort.operation, limits.operation, sizeof limits.operation);
-    abort.message = one_line(abort.message, limits.message, sizeof limits.message);
-    Wire__Control clean = *message;
-    clean.abort = &abort;
-    return pack(&clean, size);
+    assert(message->body_case != WIRE__CONTROL__BODY__NOT_SET);
+    const Wire__Control *encoded = copy_failure(message, &copy);
+    if (encoded != message)
+        clean_abort(&copy.abort, &limits);
+    return pack(encoded, size);
 }
 
 /* ---- Decoding ---------------------------------------------------------------------------------- */
@@ -86,6 +134,19 @@ static int check_addresses(char *const *addresses, size_t count, struct tutti_er
     return TUTTI_OK;
 }
 
+/* NULL where there is none. */
+static int check_abort(const Wire__Abort *abort, struct tutti_error *error)
+{
+    if (!abort)
+        return TUTTI_OK;
+    int status = check_text(abort->host, "the host name", error);
+    if (status == TUTTI_OK)
+        status = check_text(abort->operation, "the operation", error);
+    if (status == TUTTI_OK)
+        status = check_text(abort->message, "the message", error);
+    return status;
+}
+
 static int check_join(const Wire__Join *join, struct tutti_error *error)
 {
     int status = check_member_id(&join->member_id, error);
@@ -97,6 +158,8 @@ static int check_join(const Wire__Join *join, struct tutti_error *error)
         status = check_text(join->host_name, "the host name", error);
     if (status == TUTTI_OK)
         status = check_addresses(join->addresses, join->n_addresses, error);
+    if (status == TUTTI_OK && join->previous)
+        status = check_abort(join->previous->cause, error);
     return status;
 }
 
@@ -114,32 +177,46 @@ static int check_peer(const Wire__Peer *peer, struct tutti_error *error)
     return status;
 }
 
-static int check_abort(const Wire__Abort *abort, struct tutti_error *error)
+static int check_welcome(const Wire__Welcome *welcome, struct tutti_error *error)
 {
-    int status = check_text(abort->host, "the host name", error);
+    int status = check_peer(welcome->next, error);
     if (status == TUTTI_OK)
-        status = check_text(abort->operation, "the operation", error);
-    if (status == TUTTI_OK)
-        status = check_text(abort->message, "the message", error);
+        status = check_peer(welcome->previous, error);
+    if (status == TUTTI_OK && welcome->reformed)
+        status = check_text(welcome->reformed->lost, "the list of lost ranks", error);
+    if (status == TUTTI_OK && welcome->reformed)
+        status = check_abort(welcome->reformed->cause, error);
     return status;
+}
+
+static int check_missing(const Wire__Missing *missing, struct tutti_error *error)
+{
+    if (missing->n_ranks > RANKS_MAX)
+        return refuse(error, "are more than 4096", "the missing ranks");
+    return check_text(missing->text, "the text", error);
 }
 
 static int check_body(const Wire__Control *message, struct tutti_error *error)
 {
-    int status;
     switch (message->body_case) {
     case WIRE__CONTROL__BODY_JOIN:
         return check_join(message->join, error);
     case WIRE__CONTROL__BODY_WELCOME:
-        status = check_peer(message->welcome->next, error);
-        return status < 0 ? status : check_peer(message->welcome->previous, error);
+        return check_welcome(message->welcome, error);
     case WIRE__CONTROL__BODY_WAITING:
         return check_text(message->waiting->text, "the text", error);
     case WIRE__CONTROL__BODY_REFUSED:
         return check_text(message->refused->reason, "the reason", error);
     case WIRE__CONTROL__BODY_ABORT:
         return check_abort(message->abort, error);
+    case WIRE__CONTROL__BODY_PRESENT:
+        return check_text(message->present->call, "the call", error);
+    case WIRE__CONTROL__BODY_MISSING:
+        return check_missing(message->missing, error);
     case WIRE__CONTROL__BODY_GOODBYE:
+    case WIRE__CONTROL__BODY_WIRED:
+    case WIRE__CONTROL__BODY_LATE:
+    case WIRE__CONTROL__BODY_ROLL_CALL:
         return TUTTI_OK;
     default:
         return refuse(error, "is missing or of an unknown kind", "its body");
@@ -176,6 +253,7 @@ void control_from_error(const struct tutti_error *error, uint32_t from, Wire__Ab
     abort->sequence = error->sequence;
     abort->message = (char *)error->message;
     abort->from = from;
+    abort->moved_bytes = error->moved_bytes;
 }
 
 void control_to_error(const Wire__Abort *abort, struct tutti_error *error)
@@ -186,6 +264,7 @@ void control_to_error(const Wire__Abort *abort, struct tutti_error *error)
     error->code = known ? abort->status : TUTTI_ERR_ABORTED;
     error->rank = abort->rank < 0 ? -1 : abort->rank;
     error->sequence = abort->sequence;
+    error->moved_bytes = abort->moved_bytes;
     snprintf(error->host, sizeof error->host, "%s", abort->host);
     snprintf(error->operation, sizeof error->operation, "%s", abort->operation);
     snprintf(error->message, sizeof error->message, "%s", abort->message);

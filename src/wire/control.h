@@ -12,10 +12,11 @@ uint8_t *control_encode(const Wire__Control *message, size_t *size);
 
 /* NULL and an ERR_PROTOCOL that says what is wrong, for bytes that are no valid message: undecodable, no
  * body, a member id that is not 16 bytes, text over 4096 bytes or with control characters, more than 64
- * addresses. Free with wire__control__free_unpacked(message, NULL). */
+ * addresses or 4096 ranks.  Free with wire__control__free_unpacked(message, NULL). */
 Wire__Control *control_decode(const uint8_t *bytes, size_t size, struct tutti_error *error);
 
-/* To and from a failure.  The Abort borrows the strings of `error`. */
+/* To and from a failure.  The Abort borrows the strings of `error`; to which instance and generation it
+ * belongs the caller adds. */
 void control_from_error(const struct tutti_error *error, uint32_t from, Wire__Abort *abort);
 void control_to_error(const Wire__Abort *abort, struct tutti_error *error);
 

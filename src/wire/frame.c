@@ -188,6 +188,18 @@ static const char *name_or_number(bool valid, const char *name, const char *noun
     return text;
 }
 
+/* A barrier has no count, so that of finalize differs by its count from the one that a user calls. */
+static bool is_finalize(const struct fingerprint *call)
+{
+    static const struct fingerprint finalize = {.operation = TUTTI_BARRIER, .count = 1};
+    return fingerprint_equal(call, &finalize);
+}
+
+const char *fingerprint_name(const struct fingerprint *call)
+{
+    return is_finalize(call) ? "finalize" : operation_name(call->operation);
+}
+
 const char *fingerprint_print(const struct fingerprint *call, char *text, size_t text_size)
 {
     char operation[32], type[32], reduction[32];
@@ -199,14 +211,14 @@ const char *fingerprint_print(const struct fingerprint *call, char *text, size_t
     /* A root is shown where it has no business too: it may be what differs. */
     if (call->root != 0 || operation_has_root(call->operation))
         snprintf(root_part, sizeof root_part, "root %u", (unsigned)call->root);
-    if (call->type != 0 || call->count != 0)
+    if ((call->type != 0 || call->count != 0) && !is_finalize(call))
         snprintf(count_part, sizeof count_part, "%llu x %s", (unsigned long long)call->count,
                  name_or_number(type_is_valid(call->type), type_name(call->type), "type", call->type, type));
     if (call->fused > 0)
         snprintf(fused_part, sizeof fused_part, " in %u fused calls, counts %08x", (unsigned)call->fused,
                  (unsigned)call->fused_counts);
     snprintf(text, text_size, "%s(%s%s%s%s%s%s)",
-             name_or_number(operation_is_valid(call->operation), operation_name(call->operation), "operation",
+             name_or_number(operation_is_valid(call->operation), fingerprint_name(call), "operation",
                             call->operation, operation),
              reduction_part, *reduction_part && (*root_part || *count_part) ? ", " : "", root_part,
              *root_part && *count_part ? ", " : "", count_part, fused_part);

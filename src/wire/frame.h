@@ -16,7 +16,7 @@
 enum frame_type {
     FRAME_DATA = 1,     /* a slice of a tensor, on a data link */
     FRAME_CONTROL = 2,  /* payload: a Wire__Control message, on a control or rendezvous connection */
-    FRAME_HEARTBEAT = 3 /* no payload, on a control connection */
+    FRAME_HEARTBEAT = 3 /* no payload, on a control connection; says in which call its sender is */
 };
 
 enum frame_flag { FRAME_HAS_PAYLOAD_CRC = 1 };
@@ -59,8 +59,11 @@ int frame_decode(const uint8_t bytes[FRAME_HEADER_BYTES], struct frame *frame, s
 
 bool fingerprint_equal(const struct fingerprint *a, const struct fingerprint *b);
 
+/* "all_reduce"; "finalize" for the barrier of tutti_finalize(), whose count is 1; takes any bytes. */
+const char *fingerprint_name(const struct fingerprint *call);
+
 /* "all_reduce(sum, 2048 x float32)", "all_reduce(sum, 8 x float32 in 2 fused calls, counts 1b2c3d4e)",
- * "broadcast(root 0, 1024 x float32)", "barrier()"; takes any bytes. */
+ * "broadcast(root 0, 1024 x float32)", "barrier()", "finalize()"; takes any bytes. */
 const char *fingerprint_print(const struct fingerprint *call, char *text, size_t text_size);
 
 /* What bytes that are not ours look like, for an error: "\"GET / HT\", which looks like an HTTP request".

@@ -283,7 +283,7 @@ class Running(FailureTest):
             absent.expect("^joined ")
             for member in members[:4]:
                 failure = self.assert_fails(
-                    member, "TIMEOUT", "all_reduce", r"waiting for data from rank 4\b.*has not made this call", rank=4)
+                    member, "TIMEOUT", "all_reduce", r"missing: rank 4 \(host .*\), which has made no call yet", rank=4)
                 self.assertLess(int(failure["ms"]), 8000)
             self.assertRegex(members[0].expect("waiting for data"), r"warning.*rank 4\b.*has not made this call")
             fifo.release(1)

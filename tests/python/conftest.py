@@ -158,6 +158,18 @@ def tutti_command():
     return found
 
 
+@pytest.fixture
+def rendezvous(tutti_command):
+    """Where ranks meet at a rendezvous in a process of its own, so that any rank may die."""
+    address = rendezvous_name()
+    with subprocess.Popen([tutti_command, "rendezvous", "--listen", address], stdout=subprocess.PIPE) as server:
+        try:
+            assert b"listening on" in server.stdout.readline()
+            yield address
+        finally:
+            server.terminate()
+
+
 class Finished:
     def __init__(self, code, out, err):
         self.code, self.out, self.err = code, out, err
@@ -168,14 +180,17 @@ class Finished:
 
 @pytest.fixture
 def run_ranks(tmp_path):
-    """run_ranks(n, source or path, *arguments): runs a script on n ranks; what each left, by rank."""
+    """run_ranks(n, source or path, *arguments): runs a script on n ranks; what each left, by rank.
 
-    def run(size, script, *arguments, limit=LIMIT, **environment):
+    rendezvous: where they meet; rank 0 serves it unless somebody does.
+    """
+
+    def run(size, script, *arguments, limit=LIMIT, rendezvous=None, **environment):
         if not isinstance(script, Path):
             path = tmp_path / "script.py"
             path.write_text(script)
             script = path
-        name = rendezvous_name()
+        name = rendezvous or rendezvous_name()
         processes = []
         try:
             for rank in range(size):

@@ -1,5 +1,6 @@
 """Helpers for code that runs on the ranks of a test."""
 
+import json
 import os
 import signal
 import sys
@@ -7,6 +8,8 @@ import threading
 import time
 
 import numpy as np
+
+import tutti
 
 
 def signal_peers(path):
@@ -20,6 +23,13 @@ def wait_for_peers(path, limit=30):
     while not os.path.exists(path):
         assert time.monotonic() < deadline, f"no rank has made {path}"
         time.sleep(0.001)
+
+
+def meet(comm, name="met"):
+    """Returns when all ranks have come here, without using the group: then nobody can fail in what was before."""
+    signal_peers(f"{name}-{comm.rank}")
+    for rank in range(comm.size):
+        wait_for_peers(f"{name}-{rank}")
 
 
 def signal_self_inside(function, signum=signal.SIGINT):
@@ -58,3 +68,25 @@ def reduced(arrays, op):
         return (total.astype(narrow) / narrow(len(arrays))).astype(dtype)
     function = {"sum": np.sum, "product": np.prod, "min": np.min, "max": np.max}[op]
     return function(wide, axis=0).astype(dtype)
+
+
+def fails(function, *args, **kwargs):
+    """The error of tutti with which ``function``, repeated, ends."""
+    while True:
+        try:
+            function(*args, **kwargs)
+        except tutti.Error as error:
+            return error
+
+
+def report(**facts):
+    """Tells the test what it knows: one line of JSON on standard output."""
+    print(json.dumps(facts), flush=True)
+
+
+def origin(comm):
+    """What a re-formed communicator says of how it came to be, for report(); ``common`` is so on every rank."""
+    facts = comm.reformed._asdict()
+    facts["cause"] = [type(comm.reformed.cause).__name__, comm.reformed.cause.rank, str(comm.reformed.cause)]
+    previous_rank = facts.pop("previous_rank")
+    return dict(size=comm.size, rank=comm.rank, common=facts, previous_rank=previous_rank)

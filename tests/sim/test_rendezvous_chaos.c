@@ -1,5 +1,6 @@
-/* The rendezvous under random members: they join, join again, hang up, talk nonsense and contradict each
- * other, in any order and at any time.  TUTTI_TEST_SEED replays one seed. */
+/* The rendezvous while groups form, under random members: they join, join again, leave or hang up, talk
+ * nonsense and contradict each other, in any order and at any time.  (What becomes of groups that fail is in
+ * test_rendezvous_survival.c.)  TUTTI_TEST_SEED replays one seed. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -49,7 +50,7 @@ struct world {
     struct connection connection[CONNECTIONS];
     int used;
     struct group group[JOBS], before[JOBS];
-    long welcomes, refusals, warnings;
+    long welcomes, refusals, warnings, losses;
 };
 
 static uint64_t roll(struct world *w)
@@ -134,6 +135,11 @@ static void on_send(void *context, uint64_t id, const Wire__Control *message)
     case WIRE__CONTROL__BODY_WAITING:
         assert_int_equal(c->phase, WAITING);
         w->warnings++;
+        break;
+    case WIRE__CONTROL__BODY_ABORT: /* somebody was lost before it was wired */
+        assert_true(message->abort->status == TUTTI_ERR_PEER_LOST && c->phase == WELCOMED);
+        assert_true(message->abort->instance == c->instance);
+        w->losses++;
         break;
     case WIRE__CONTROL__BODY_REFUSED:
         assert_true(message->refused->status < 0);
@@ -230,12 +236,16 @@ static void check(struct world *w)
     for (int i = 1; i < w->used; i++) {
         const struct connection *c = &w->connection[i];
         active[c->job] |= c->phase == WAITING || c->phase == WELCOMED;
-        if (c->phase == WAITING && c->deadline_ms < due_ms)
-            due_ms = c->deadline_ms;
     }
     assert_int_equal(rendezvous_active_jobs(w->rendezvous), active[0] + active[1] + active[2]);
     int64_t next_ms = rendezvous_tick(w->rendezvous, w->now_ms);
+    if (next_ms >= 0 && next_ms <= w->now_ms) /* strangers whose turn has come may be due at once */
+        next_ms = rendezvous_tick(w->rendezvous, w->now_ms);
     assert_true(next_ms == -1 || next_ms > w->now_ms);
+    for (int i = 1; i < w->used; i++) {
+        if (w->connection[i].phase == WAITING && w->connection[i].deadline_ms < due_ms)
+            due_ms = w->connection[i].deadline_ms;
+    }
     /* Nobody who is still connected waits for longer than its deadline. */
     if (due_ms != INT64_MAX && due_ms > w->now_ms)
         assert_true(next_ms != -1 && next_ms <= due_ms);
@@ -285,14 +295,24 @@ static void join_anew(struct world *w)
 static void talk_nonsense(struct world *w, int id)
 {
     Wire__Control message = WIRE__CONTROL__INIT;
-    Wire__Goodbye goodbye = WIRE__GOODBYE__INIT;
+    Wire__RollCall roll_call = WIRE__ROLL_CALL__INIT;
     if (pick(w, 2)) {
         say_join(w, (uint64_t)id, &w->connection[id], 1000); /* for the second time */
     } else {
-        message.body_case = pick(w, 2) ? WIRE__CONTROL__BODY_GOODBYE : WIRE__CONTROL__BODY__NOT_SET;
-        message.goodbye = &goodbye;
+        message.body_case = pick(w, 2) ? WIRE__CONTROL__BODY_ROLL_CALL : WIRE__CONTROL__BODY__NOT_SET;
+        message.roll_call = &roll_call;
         rendezvous_receive(w->rendezvous, (uint64_t)id, &message, w->now_ms);
     }
+    assert_int_equal(w->connection[id].phase, GONE);
+}
+
+static void say_goodbye(struct world *w, int id)
+{
+    Wire__Control message = WIRE__CONTROL__INIT;
+    Wire__Goodbye goodbye = WIRE__GOODBYE__INIT;
+    message.body_case = WIRE__CONTROL__BODY_GOODBYE;
+    message.goodbye = &goodbye;
+    rendezvous_receive(w->rendezvous, (uint64_t)id, &message, w->now_ms);
     assert_int_equal(w->connection[id].phase, GONE);
 }
 
@@ -309,10 +329,13 @@ static void step(struct world *w)
     if (what < 55) {
         join_anew(w);
     } else if (what < 75) {
-        /* Those that were welcomed hang up sooner or later. */
+        /* Those that were welcomed leave or hang up sooner or later. */
         for (int i = 1; i < w->used; i++) {
             if (w->connection[i].phase == WELCOMED && pick(w, 3)) {
-                hang_up(w, i);
+                if (pick(w, 2))
+                    say_goodbye(w, i);
+                else
+                    hang_up(w, i);
                 check(w);
             }
         }
@@ -341,7 +364,7 @@ static void run_seed(struct world *w, uint64_t seed)
     const struct rendezvous_output output = {w, on_send, on_close, on_random};
     w->seed = w->random = seed;
     w->used = 1;
-    w->rendezvous = rendezvous_new(&output);
+    w->rendezvous = rendezvous_new(&output, false);
     assert_non_null(w->rendezvous);
     for (int i = 0; i < STEPS; i++)
         step(w);
@@ -363,7 +386,7 @@ static void whatever_members_do_groups_are_whole_and_everyone_is_answered(void *
     const char *given = getenv("TUTTI_TEST_SEED");
     uint64_t first = given ? strtoull(given, NULL, 0) : 1;
     int seeds = given ? 1 : SEEDS;
-    long welcomes = 0, refusals = 0, warnings = 0, generations = 0;
+    long welcomes = 0, refusals = 0, warnings = 0, losses = 0, generations = 0;
     for (int i = 0; i < seeds; i++) {
         uint64_t seed = first + (uint64_t)i;
         struct world *w = calloc(1, sizeof *w);
@@ -374,15 +397,17 @@ static void whatever_members_do_groups_are_whole_and_everyone_is_answered(void *
         welcomes += w->welcomes;
         refusals += w->refusals;
         warnings += w->warnings;
+        losses += w->losses;
         for (int job = 0; job < JOBS; job++)
             generations += w->group[job].generation;
         free(w);
     }
     fprintf(stderr, "\n");
-    print_message("%d seeds from %" PRIu64 ": %ld welcomes, %ld groups, %ld refusals, %ld warnings\n", seeds,
-                  first, welcomes, generations, refusals, warnings);
+    print_message("%d seeds from %" PRIu64
+                  ": %ld welcomes, %ld groups, %ld refusals, %ld warnings, %ld losses\n",
+                  seeds, first, welcomes, generations, refusals, warnings, losses);
     if (!given) /* that it tests anything at all */
-        assert_true(generations > SEEDS && refusals > SEEDS && warnings > SEEDS);
+        assert_true(generations > SEEDS && refusals > SEEDS && warnings > SEEDS && losses > SEEDS);
 }
 
 int main(void)

@@ -234,6 +234,10 @@ static void fingerprints_read_like_calls(void **state)
         {{TUTTI_ALL_GATHER, TUTTI_BFLOAT16, 0, 0, 7}, "all_gather(7 x bfloat16)"},
         {{TUTTI_REDUCE_SCATTER, TUTTI_INT64, TUTTI_MAX, 0, 1}, "reduce_scatter(max, 1 x int64)"},
         {{TUTTI_BARRIER, 0, 0, 0, 0}, "barrier()"},
+        {{TUTTI_BARRIER, 0, 0, 0, 1}, "finalize()"},
+        {{TUTTI_BARRIER, 0, 0, 0, 2}, "barrier(2 x type 0)"},
+        {{TUTTI_BARRIER, 0, 0, 3, 1}, "barrier(root 3, 1 x type 0)"},
+        {{0, 0, 0, 0, 0}, "operation 0()"},
         {{TUTTI_ALL_REDUCE, TUTTI_FLOAT32, TUTTI_SUM, 0, 8, 2, 0x0b2c3d4e},
          "all_reduce(sum, 8 x float32 in 2 fused calls, counts 0b2c3d4e)"},
         {{200, 201, 202, 203, UINT64_MAX},
@@ -243,6 +247,15 @@ static void fingerprints_read_like_calls(void **state)
         char text[128];
         assert_string_equal(fingerprint_print(&cases[i].call, text, sizeof text), cases[i].expected);
     }
+}
+
+static void the_barrier_of_finalize_has_a_name_of_its_own(void **state)
+{
+    (void)state;
+    assert_string_equal(fingerprint_name(&(struct fingerprint){TUTTI_BARRIER, 0, 0, 0, 1}), "finalize");
+    assert_string_equal(fingerprint_name(&(struct fingerprint){.operation = TUTTI_BARRIER}), "barrier");
+    assert_string_equal(fingerprint_name(&sample.call), "all_reduce");
+    assert_string_equal(fingerprint_name(&(struct fingerprint){.operation = 200}), "unknown operation");
 }
 
 static void fingerprints_differ_in_every_field(void **state)
@@ -268,6 +281,22 @@ static void the_counts_of_fused_calls_travel_with_their_sum(void **state)
     frame_encode(&frame, bytes);
     assert_int_equal(get_u16(bytes + 10), 65535);
     assert_true(get_u64(bytes + 40) == 0xfedcba98ffffffffu);
+    assert_int_equal(frame_decode(bytes, &decoded, NULL), TUTTI_OK);
+    assert_frames_equal(&frame, &decoded);
+}
+
+static void a_heartbeat_carries_the_call_that_its_sender_is_in(void **state)
+{
+    (void)state;
+    struct frame frame = {.type = FRAME_HEARTBEAT,
+                          .generation = 3,
+                          .instance = 7,
+                          .sequence = 20,
+                          .call = {TUTTI_ALL_REDUCE, TUTTI_FLOAT32, TUTTI_SUM, 0, 2048, 2, 0x07cdbc8a},
+                          .step = 3};
+    struct frame decoded;
+    uint8_t bytes[FRAME_HEADER_BYTES];
+    frame_encode(&frame, bytes);
     assert_int_equal(frame_decode(bytes, &decoded, NULL), TUTTI_OK);
     assert_frames_equal(&frame, &decoded);
 }
@@ -462,8 +491,10 @@ int main(void)
         cmocka_unit_test(each_type_has_its_own_longest_payload),
         cmocka_unit_test(foreign_protocols_are_recognised),
         cmocka_unit_test(fingerprints_read_like_calls),
+        cmocka_unit_test(the_barrier_of_finalize_has_a_name_of_its_own),
         cmocka_unit_test(fingerprints_differ_in_every_field),
         cmocka_unit_test(the_counts_of_fused_calls_travel_with_their_sum),
+        cmocka_unit_test(a_heartbeat_carries_the_call_that_its_sender_is_in),
         cmocka_unit_test(a_stream_is_read_however_it_is_cut),
         cmocka_unit_test(a_stream_is_read_byte_by_byte),
         cmocka_unit_test(a_stranger_is_refused_before_a_whole_header_has_come),

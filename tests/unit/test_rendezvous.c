@@ -163,6 +163,105 @@ static void a_member_of_a_complete_job_that_lost_its_connection_is_welcomed_agai
     assert_int_equal(rendezvous_active_jobs(t->rendezvous), 0);
 }
 
+/* ---- The end of a group -------------------------------------------------------------------------- */
+
+static void who_says_goodbye_has_left_and_its_connection_is_closed(void **state)
+{
+    struct trace *t = *state;
+    join(t, 1, "a", 0, 2, "h");
+    join(t, 2, "b", 1, 2, "h");
+    heard(t);
+    say_goodbye(t, 1);
+    assert_heard(t, "1 close\n");
+    assert_int_equal(wait_until(t, 100000), -1);
+    assert_int_equal(rendezvous_active_jobs(t->rendezvous), 1);
+    say_goodbye(t, 2);
+    assert_heard(t, "2 close\n");
+    assert_int_equal(rendezvous_active_jobs(t->rendezvous), 0);
+}
+
+static void who_has_left_is_a_stranger_to_the_group_and_begins_the_next(void **state)
+{
+    struct trace *t = *state;
+    join(t, 1, "a", 0, 2, "h");
+    join(t, 2, "b", 1, 2, "h");
+    say_goodbye(t, 1);
+    heard(t);
+    join(t, 3, "a", 0, 2, "h");
+    assert_heard(t, "");
+    say_goodbye(t, 2);
+    join(t, 4, "b", 1, 2, "h");
+    assert_heard(t, "2 close\n"
+                    "3 welcome 0/2 gen 2 local 0/2 hosts 1 next 1 at unix:@b previous 1 at unix:@b\n"
+                    "4 welcome 1/2 gen 2 local 1/2 hosts 1 next 0 at unix:@a previous 0 at unix:@a\n");
+}
+
+static void a_wired_member_that_goes_is_left_to_its_neighbours(void **state)
+{
+    struct trace *t = *state;
+    join(t, 1, "a", 0, 2, "h");
+    join(t, 2, "b", 1, 2, "h");
+    say_wired(t, 1, 1);
+    heard(t);
+    hang_up(t, 1);
+    assert_int_equal(wait_until(t, 100000), -1);
+    assert_heard(t, "");
+}
+
+static void a_member_that_goes_before_it_is_wired_ends_the_group(void **state)
+{
+    struct trace *t = *state;
+    join(t, 1, "a", 0, 3, "h");
+    join(t, 2, "b", 1, 3, "h");
+    join(t, 3, "c", 2, 3, "h");
+    say_wired(t, 1, 1);
+    say_wired(t, 2, 7); /* of another group */
+    heard(t);
+    t->now_ms = 100;
+    hang_up(t, 2);
+    assert_int_equal(wait_until(t, 599), 600);
+    assert_heard(t, "");
+    wait_until(t, 600);
+#define LOST                                                                                                 \
+    " abort rank 1: the rendezvous lost rank 1 (host h.name, pid 102), which had not connected its ring "    \
+    "yet: its process ended or was killed\n"
+    assert_heard(t, "1" LOST "3" LOST);
+}
+
+static void a_member_that_comes_back_before_it_is_wired_is_welcomed_again(void **state)
+{
+    struct trace *t = *state;
+    join(t, 1, "a", 0, 2, "h");
+    join(t, 2, "b", 1, 2, "h");
+    hang_up(t, 2);
+    wait_until(t, 400);
+    hang_up(t, 1);
+    assert_int_equal(rendezvous_active_jobs(t->rendezvous), 0);
+    heard(t);
+    join(t, 3, "a", 0, 2, "h");
+    join(t, 4, "b", 1, 2, "h");
+    hang_up(t, 4);
+    wait_until(t, 600);
+    heard(t);
+    join(t, 5, "b", 1, 2, "h");
+    assert_heard(t, "5 welcome 1/2 gen 2 local 1/2 hosts 1 next 0 at unix:@a previous 0 at unix:@a\n");
+    assert_int_equal(wait_until(t, 100000), -1);
+    assert_heard(t, "");
+}
+
+static void an_embedded_rendezvous_says_so_in_each_welcome(void **state)
+{
+    struct trace *t = *state;
+    const struct rendezvous_output output = {t, on_send, on_close, on_random};
+    rendezvous_free(t->rendezvous);
+    t->rendezvous = rendezvous_new(&output, true);
+    assert_non_null(t->rendezvous);
+    join(t, 1, "a", 0, 1, "h");
+    assert_heard(t, "1 welcome 0/1 gen 1 local 0/1 hosts 1 embedded\n");
+    survive(t, 2, "a", of_group(t, 1, 0, 1, 5));
+    assert_non_null(strstr(heard(t), "2 welcome 0/1 gen 2 local 0/1 hosts 1 embedded was 0/1"));
+}
+
 /* ---- Strangers at a complete job ----------------------------------------------------------------- */
 
 static void a_stranger_to_a_complete_job_is_refused_after_a_moment(void **state)
@@ -351,6 +450,12 @@ int main(void)
         TRACE(a_member_that_comes_again_without_a_wish_keeps_its_explicit_rank),
         TRACE(two_ranks_under_one_member_id_are_told_so),
         TRACE(a_member_of_a_complete_job_that_lost_its_connection_is_welcomed_again),
+        TRACE(who_says_goodbye_has_left_and_its_connection_is_closed),
+        TRACE(who_has_left_is_a_stranger_to_the_group_and_begins_the_next),
+        TRACE(a_wired_member_that_goes_is_left_to_its_neighbours),
+        TRACE(a_member_that_goes_before_it_is_wired_ends_the_group),
+        TRACE(a_member_that_comes_back_before_it_is_wired_is_welcomed_again),
+        TRACE(an_embedded_rendezvous_says_so_in_each_welcome),
         TRACE(a_stranger_to_a_complete_job_is_refused_after_a_moment),
         TRACE(who_overtakes_the_hanging_up_of_others_begins_the_next_generation),
         TRACE(parked_members_that_contradict_each_other_are_told_when_their_turn_comes),

@@ -120,7 +120,7 @@ static void a_member_that_announces_too_much_is_refused(void **state)
 
 /* ---- Abuse --------------------------------------------------------------------------------------- */
 
-static void a_message_other_than_a_join_is_refused(void **state)
+static void a_message_other_than_a_join_is_refused_from_who_is_in_no_group(void **state)
 {
     struct trace *t = *state;
     Wire__Goodbye goodbye = WIRE__GOODBYE__INIT;
@@ -128,11 +128,30 @@ static void a_message_other_than_a_join_is_refused(void **state)
     message.body_case = WIRE__CONTROL__BODY_GOODBYE;
     message.goodbye = &goodbye;
     rendezvous_receive(t->rendezvous, 1, &message, 0);
-    assert_heard(t, "1 refused protocol: a message other than a Join came to the rendezvous; this member "
-                    "runs another build of tutti or has a bug\n1 close\n");
+    assert_heard(t, "1 refused protocol: a message came to the rendezvous that is not for it, or not at this "
+                    "time; this member runs another build of tutti or has a bug\n1 close\n");
     join(t, 2, "a", 0, 2, "h");
     rendezvous_receive(t->rendezvous, 2, &message, 0);
     assert_non_null(strstr(heard(t), "2 close\n"));
+    assert_int_equal(rendezvous_active_jobs(t->rendezvous), 0);
+}
+
+static void what_no_member_says_costs_it_its_connection_also_in_a_group(void **state)
+{
+    struct trace *t = *state;
+    Wire__RollCall body = WIRE__ROLL_CALL__INIT;
+    join(t, 1, "a", 0, 2, "h");
+    join(t, 2, "b", 1, 2, "h");
+    say_wired(t, 1, 1);
+    heard(t);
+    tell(t, 1, WIRE__CONTROL__BODY_ROLL_CALL, &body);
+    const char *text = heard(t);
+    assert_non_null(strstr(text, "1 refused protocol: a message came to the rendezvous that is not for it"));
+    assert_non_null(strstr(text, "1 close\n"));
+    join(t, 3, "c", 0, 2, "h"); /* is parked */
+    say_wired(t, 3, 1);
+    assert_non_null(strstr(heard(t), "3 refused protocol"));
+    hang_up(t, 2);
     assert_int_equal(rendezvous_active_jobs(t->rendezvous), 0);
 }
 
@@ -196,7 +215,8 @@ int main(void)
         TRACE(impossible_wishes_are_refused),
         TRACE(the_name_of_a_job_has_a_limit),
         TRACE(a_member_that_announces_too_much_is_refused),
-        TRACE(a_message_other_than_a_join_is_refused),
+        TRACE(a_message_other_than_a_join_is_refused_from_who_is_in_no_group),
+        TRACE(what_no_member_says_costs_it_its_connection_also_in_a_group),
         TRACE(a_second_join_on_one_connection_is_refused_and_the_seat_freed),
         TRACE(jobs_are_limited_and_the_longest_resting_is_forgotten_first),
     };

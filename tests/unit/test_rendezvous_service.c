@@ -51,7 +51,7 @@ static int set_up(void **state)
     uv_timer_start(&f->tick, on_tick, 1, 1);
     int fd = socket_listen_unix_anywhere(f->name, sizeof f->name, &error);
     assert_true(fd >= 0);
-    f->service = rendezvous_service_new(&f->loop, &fd, 1, &quiet, &error);
+    f->service = rendezvous_service_new(&f->loop, &fd, 1, false, &quiet, &error);
     assert_non_null(f->service);
     *state = f;
     return 0;
@@ -376,7 +376,7 @@ static void a_listener_that_cannot_be_watched_is_an_error_and_closes_all(void **
     struct tutti_error error;
     int fds[3] = {socket_listen_unix_anywhere(name, sizeof name, &error), open("/proc/self/exe", O_RDONLY),
                   dup(STDERR_FILENO)};
-    assert_null(rendezvous_service_new(&f->loop, fds, 3, &quiet, &error));
+    assert_null(rendezvous_service_new(&f->loop, fds, 3, false, &quiet, &error));
     assert_int_equal(error.code, TUTTI_ERR_SYSTEM);
     for (int i = 0; i < 3; i++)
         assert_int_equal(fcntl(fds[i], F_GETFD), -1);

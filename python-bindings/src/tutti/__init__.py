@@ -32,6 +32,7 @@ from ._errors import (
     VersionError,
 )
 from ._init import init
+from ._reformed import Reformed
 from ._spawn import SpawnError, spawn
 from ._work import Work
 
@@ -50,6 +51,7 @@ __all__ = [
     "PeerLostError",
     "PendingError",
     "ProtocolError",
+    "Reformed",
     "RefusedError",
     "SpawnError",
     "SystemCallError",

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import operator
-import os
-import threading
 import time
-import warnings
-import weakref
 from collections.abc import Sequence
 from typing import Any, Callable, Literal, TypeVar, overload
 
 from numpy import ndarray
 
-from . import _errors
 from ._buffers import REDUCTIONS, empty_like, is_scalar, require_same, scalar_array, scalar_like, view
 from ._c import ffi, lib
-from ._waiting import run_interruptibly
-from ._work import SLICE_MS, LoopWatch, Work, milliseconds
+from ._member import ABORT_TIMEOUT, Member, describe
+from ._work import SLICE_MS, Work, milliseconds
 
 T = TypeVar("T")
-
-#: Seconds that an interrupted call gets to come back from C after the group was aborted.
-_ABORT_TIMEOUT = 5.0
 
 _CALLS = ffi.typeof("struct tutti_call[]")
 _PENDING = ffi.typeof("struct pending *")
@@ -33,10 +24,8 @@ _ALL_REDUCE = lib.TUTTI_ALL_REDUCE
 _run = lib.pending_run
 _new = ffi.new
 
-_communicators: weakref.WeakSet[Communicator] = weakref.WeakSet()
 
-
-class Communicator:
+class Communicator(Member):
     """This process's membership in a group of ``size`` ranks; made by :func:`tutti.init`.
 
     Used in a ``with`` block: leaving it normally waits for all operations and all ranks (:meth:`finalize`);
@@ -60,7 +49,7 @@ class Communicator:
 
     **Errors**: ``TypeError`` and ``ValueError`` for arguments that cannot be sent, with the fix in the text, and
     :class:`ArgumentError` change nothing, here or on the other ranks.  Any other :class:`tutti.Error` is the end
-    of the group on every rank.
+    of the group on every rank; :meth:`reform` makes a new group of the survivors.
 
     **Ctrl-C** (or another signal handler that raises) in a blocking collective aborts the group, since an
     operation in which the others take part cannot be taken back; the buffers hold anything, and nothing writes
@@ -69,96 +58,6 @@ class Communicator:
     **Threads**: issue collectives from one thread at a time; calls that overlap are serialised.  :meth:`abort`
     and :meth:`Work.wait` may be called from any thread.  A child made by ``fork`` cannot use it.
     """
-
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
-        self._rank = lib.tutti_rank(handle)
-        self._size = lib.tutti_size(handle)
-        self._works: dict[Work, None] = {}  # not known to be done, in the order of issue
-        self._abandoned: list[Any] = []  # operations, with their buffers, that did not end in time after an abort
-        self._spare: list[Any] = []  # struct pending, to be used again
-        self._watcher = LoopWatch()
-        self._lock = threading.RLock()  # held by blocking calls, so that the handle is not freed under them
-        self._handle_lock = threading.RLock()  # held briefly by calls that any thread may make at any time
-        self._finalizing = threading.Lock()  # held while a thread, perhaps a helper, is inside tutti_finalize()
-        self._left = False  # finalized or aborted by this process
-        self._reported = False  # the end of the group has been raised to the caller
-        self._gone = "the communicator is closed: call tutti.init() for a new group"
-        _communicators.add(self)
-
-    # ---- The group ---------------------------------------------------------------------------------------
-
-    @property
-    def rank(self) -> int:
-        """The number of this member, from 0."""
-        return self._rank
-
-    @property
-    def size(self) -> int:
-        """The number of ranks."""
-        return self._size
-
-    def abort(self, reason: str = "") -> None:
-        """Ends the group on every rank; ``reason`` is what the others are told.  Any thread, at any time."""
-        with self._handle_lock:
-            if self._handle is not None:
-                self._left = True
-                lib.tutti_abort(self._handle, reason.encode("utf-8", "replace"))
-
-    def finalize(self, timeout: float | None = None) -> None:
-        """Waits for the operations under way and for every rank to come here, and says goodbye.
-
-        timeout: seconds, default ``call_timeout_ms``; when they have passed the group ends with an error.  Leaving the
-        ``with`` block does this.  Ctrl-C aborts the group.
-        """
-        self._require()
-        limit = 0 if timeout is None else milliseconds(timeout)
-
-        def leave() -> int:
-            with self._finalizing:
-                handle = self._handle
-                return lib.TUTTI_ERR_FINALIZED if handle is None else lib.tutti_finalize(handle, limit)
-
-        status = run_interruptibly(leave, lambda: self.abort("interrupted in finalize"))
-        self._poll_works()
-        if status < 0:
-            raise self._raised(status)
-        self._left = True
-
-    def links(self) -> list[dict[str, Any]]:
-        """The links to the next and from the previous rank of the ring; empty in a group of one.
-
-        Each is a dict of ``peer`` (its rank), ``host``, ``transport`` ("uds" or "tcp"), ``sent_bytes`` and
-        ``received_bytes``; these are exact only while no operation is under way.
-        """
-        found: list[dict[str, Any]] = []
-        info = _new("struct tutti_link_info *")
-        info.struct_size = ffi.sizeof("struct tutti_link_info")
-        with self._handle_lock:
-            handle = self._require()
-            while lib.tutti_get_link(handle, len(found), info) == lib.TUTTI_OK:
-                found.append(
-                    {
-                        "peer": info.peer,
-                        "host": ffi.string(info.host).decode("utf-8", "replace"),
-                        "transport": ffi.string(info.transport).decode(),
-                        "sent_bytes": info.sent_bytes,
-                        "received_bytes": info.received_bytes,
-                    }
-                )
-        return found
-
-    def fileno(self) -> int:
-        """A descriptor that polls readable while an asynchronous operation is done and not waited for yet.
-
-        For event loops of your own (``await`` uses it for asyncio): when it is readable, look with
-        :meth:`Work.done`.  It belongs to the communicator: neither read nor close it.
-        """
-        with self._handle_lock:
-            descriptor = lib.tutti_fd(self._require())
-            if descriptor < 0:
-                raise self._raised(descriptor)
-            return descriptor
 
     # ---- Collectives -------------------------------------------------------------------------------------
 
@@ -392,108 +291,11 @@ class Communicator:
         """Ends the group, so that nothing writes to the buffers of an operation that was interrupted."""
         self._abandoned.append((pending, calls))
         self.abort(describe(exception))
-        until = time.monotonic() + _ABORT_TIMEOUT
+        until = time.monotonic() + ABORT_TIMEOUT
         while pending.request != _NULL and time.monotonic() < until:
             lib.pending_wait(pending, SLICE_MS)
         if pending.request == _NULL:
             self._abandoned.pop()
-
-    def _poll_works(self) -> None:
-        """Takes note of the operations that are done, oldest first."""
-        for work in list(self._works):
-            if not work._poll():
-                break
-
-    def _watch(self, loop: Any, future: Any) -> None:
-        """Looks at all operations whenever one is done, until the future is done; called on the loop."""
-        self._watcher.add(loop, future, self.fileno(), self._poll_works)
-
-    # ---- Errors and the end ------------------------------------------------------------------------------
-
-    def _require(self) -> Any:
-        if self._handle is None:
-            raise self._closed()
-        return self._handle
-
-    def _closed(self) -> Exception:
-        return _errors.closed(self._gone)
-
-    def _failure(self, status: int) -> _errors.Error:
-        with self._handle_lock:
-            return _errors.from_handle(self._handle if self._handle is not None else _NULL, status)
-
-    def _raised(self, status: int) -> _errors.Error:
-        """The exception for ``status``, which the caller raises."""
-        if status != lib.TUTTI_ERR_ARGUMENT:
-            self._reported = True
-        return self._failure(status)
-
-    def _close(self) -> None:
-        """Frees the handle; a group that is still alive is aborted."""
-        with self._lock, contextlib.ExitStack() as locks:
-            with self._handle_lock:
-                handle, self._handle = self._handle, None
-            if handle is None:
-                return
-            works = list(self._works)
-            for work in works:
-                locks.enter_context(work._lock)
-            # An interrupted finalize() has a helper thread in C, which the abort calls back.  If it does not come,
-            # the handle is left to it.
-            if self._finalizing.acquire(timeout=_ABORT_TIMEOUT):
-                lib.tutti_free(handle)
-                self._finalizing.release()
-            for work in works:
-                if not work._done:
-                    work._complete(self._closed())
-            self._abandoned.clear()
-
-    def _forget(self) -> None:
-        """In a forked child: the group belongs to the parent, and is neither used nor left here."""
-        self._gone = "the communicator belongs to the parent process: a forked child must call tutti.init() itself"
-        self._handle = None
-        self._works = {}
-        self._lock = threading.RLock()
-        self._handle_lock = threading.RLock()
-        self._finalizing = threading.Lock()
-
-    def __enter__(self) -> Communicator:
-        self._require()
-        return self
-
-    def __exit__(self, kind: Any, exception: Any, traceback: Any) -> None:
-        try:
-            if self._handle is None:
-                return
-            if exception is None or (isinstance(exception, SystemExit) and not exception.code):
-                if not self._left and not self._reported:
-                    self.finalize()
-            else:
-                self.abort(describe(exception))
-        finally:
-            self._close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None) is not None:
-            if not self._left and not self._reported:
-                warnings.warn(
-                    f"{self!r} was dropped without finalize(), which the other ranks see as a failure: use it in a "
-                    f"with block",
-                    ResourceWarning,
-                    stacklevel=2,
-                    source=self,
-                )
-            self._close()
-
-    def __repr__(self) -> str:
-        return f"<tutti.Communicator rank {self._rank} of {self._size}{'' if self._handle is not None else ', closed'}>"
-
-
-def describe(exception: BaseException) -> str:
-    """The reason for which a rank aborts, to which C adds the rank: "ValueError: ..."."""
-    name = type(exception).__name__
-    text = str(exception)
-    return f"{name}: {text}" if text else name
 
 
 def _reduction(op: str) -> int:
@@ -501,11 +303,3 @@ def _reduction(op: str) -> int:
     if code is None:
         raise ValueError(f"op is {op!r}: use one of {', '.join(REDUCTIONS)}")
     return code
-
-
-def _forget_all() -> None:
-    for communicator in list(_communicators):
-        communicator._forget()
-
-
-os.register_at_fork(after_in_child=_forget_all)

@@ -24,6 +24,8 @@ class Error(RuntimeError):
     operation: str = ""
     #: The number of that operation on this communicator, from 1; 0 outside of one.
     sequence: int = 0
+    #: Bytes of payload that this rank had received in that operation.
+    moved_bytes: int = 0
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -120,28 +122,44 @@ def _rebuild(kind: type[Error], message: str, details: dict[str, Any]) -> Error:
     return kind(message, **details)
 
 
-def from_handle(handle: Any, status: int) -> Error:
-    """The exception for ``status``, with what the communicator ``handle`` (or NULL) says about it."""
-    error = ffi.new("struct tutti_error *")
-    error.struct_size = ffi.sizeof("struct tutti_error")
-    lib.tutti_get_error(handle, error)
-    kind = CLASSES.get(status, Error)
-    if error.code != status:
-        # The handle keeps one error: this one has been overtaken by another, or there is no handle.
-        return kind(_text(lib.tutti_strerror(status)), code=status)
-    return kind(
-        _text(error.message) or _text(lib.tutti_strerror(status)),
-        code=status,
+def from_struct(error: Any) -> Error:
+    """The exception for what a struct tutti_error says."""
+    return CLASSES.get(error.code, Error)(
+        _text(error.message) or _text(lib.tutti_strerror(error.code)),
+        code=error.code,
         rank=error.rank if error.rank >= 0 else None,
         host=_text(error.host),
         operation=_text(error.operation),
         sequence=error.sequence,
+        moved_bytes=error.moved_bytes,
     )
+
+
+def from_handle(handle: Any, status: int) -> Error:
+    """The exception for ``status``, with what the communicator ``handle`` (or NULL) says about it."""
+    error = _read(handle)
+    if error.code != status:
+        # The handle keeps one error: this one has been overtaken by another, or there is no handle.
+        return CLASSES.get(status, Error)(_text(lib.tutti_strerror(status)), code=status)
+    return from_struct(error)
+
+
+def replaced(handle: Any) -> Error:
+    """What every call on the failed communicator ``handle`` raises once it has been re-formed."""
+    failure = from_struct(_read(handle))
+    return type(failure)(f"{failure} (this communicator has been re-formed: use the new one)", **failure.__dict__)
 
 
 def closed(message: str) -> FinalizedError:
     """The exception of a communicator that has no handle any more."""
     return FinalizedError(message, code=lib.TUTTI_ERR_FINALIZED)
+
+
+def _read(handle: Any) -> Any:
+    error = ffi.new("struct tutti_error *")
+    error.struct_size = ffi.sizeof("struct tutti_error")
+    lib.tutti_get_error(handle, error)
+    return error
 
 
 def _text(characters: Any) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
-import threading
 from typing import Any
 
 from . import _errors
 from ._c import ffi, lib
 from ._communicator import Communicator
-from ._waiting import run_interruptibly
+from ._waiting import join_interruptibly
 
 #: The settings that C knows, by name, with their C types: the fields of its struct.
 _FIELDS: dict[str, Any] = {
@@ -42,8 +41,11 @@ def init(
     :class:`TimeoutError` that names the missing ranks.
     """
     config, keep = _config(rank, size, rendezvous, settings)
-    handle = _join(config)
-    del keep
+    status, handle = join_interruptibly(lambda slot, keep=keep: lib.tutti_init(config, slot))
+    if status != lib.TUTTI_OK:
+        error = _errors.from_handle(handle, status)
+        lib.tutti_free(handle)
+        raise error
     return Communicator(handle)
 
 
@@ -79,33 +81,3 @@ def _set(config: Any, keep: list[Any], name: str, value: Any) -> None:
         setattr(config, name, value)
     except (TypeError, OverflowError) as error:
         raise TypeError(f"{name} is {value!r}: pass an integer ({error})") from None
-
-
-def _join(config: Any) -> Any:
-    """The handle of a group that is complete; raises otherwise."""
-    slot = ffi.new("tutti_comm **")
-    lock = threading.Lock()
-    returned: list[int] = []
-    abandoned: list[bool] = []
-
-    def join() -> int:
-        status = lib.tutti_init(config, slot)
-        with lock:
-            returned.append(status)
-            if abandoned:
-                lib.tutti_free(slot[0])
-        return status
-
-    def abandon() -> None:
-        # The call in C ends by itself, at the latest after join_timeout_ms, and then leaves the group.
-        with lock:
-            abandoned.append(True)
-            if returned:
-                lib.tutti_free(slot[0])
-
-    status = run_interruptibly(join, abandon)
-    if status != lib.TUTTI_OK:
-        error = _errors.from_handle(slot[0], status)
-        lib.tutti_free(slot[0])
-        raise error
-    return slot[0]

@@ -16,9 +16,9 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, Callable
 
-from ._communicator import describe
 from ._errors import Error
 from ._init import init
+from ._member import describe
 
 #: Seconds that the other ranks get to end by themselves after one has failed.
 _GRACE = 10.0

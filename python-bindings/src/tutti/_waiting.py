@@ -6,6 +6,7 @@ import _thread
 import threading
 from typing import Any, Callable
 
+from ._c import ffi, lib
 from ._work import SLICE_MS
 
 
@@ -38,3 +39,37 @@ def run_interruptibly(function: Callable[[], Any], give_up: Callable[[], None]) 
         give_up()
         raise
     return result[0]
+
+
+def join_interruptibly(join: Callable[[Any], int]) -> tuple[int, Any]:
+    """Status and handle of ``join(slot)``, which calls tutti_init() or tutti_reform() to set ``slot[0]``.
+
+    When a handler raises, the call in C ends by itself, at the latest after its time-out; then the group is left
+    again and the handle freed.
+    """
+    slot = ffi.new("tutti_comm **")
+    lock = threading.Lock()
+    returned: list[int] = []
+    abandoned: list[bool] = []
+
+    def leave() -> None:
+        if slot[0] != ffi.NULL:
+            lib.tutti_abort(slot[0], b"interrupted while joining")
+            lib.tutti_free(slot[0])
+
+    def run() -> int:
+        status = join(slot)
+        with lock:
+            returned.append(status)
+            if abandoned:
+                leave()
+        return status
+
+    def abandon() -> None:
+        with lock:
+            abandoned.append(True)
+            if returned:
+                leave()
+
+    status = run_interruptibly(run, abandon)
+    return status, slot[0]

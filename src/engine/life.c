@@ -1,0 +1,367 @@
+#include "engine/life.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+#include "base/error.h"
+#include "base/hash.h"
+#include "engine/clock.h"
+#include "transport/descriptor.h"
+
+/* ---- Who is this process? ------------------------------------------------------------------------ */
+
+/* Two processes are on one host when the kernel that runs them was booted once. */
+static void read_boot_id(char *text, size_t size)
+{
+    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+    if (!file || !fgets(text, (int)size, file))
+        gethostname(text, size);
+    if (file)
+        fclose(file);
+    text[strcspn(text, "\n")] = '\0';
+}
+
+/* The same name gives the same id: FNV-1a in two lanes, for identity and not for secrecy. */
+static void name_to_member_id(const char *name, uint8_t id[MEMBER_ID_BYTES])
+{
+    uint64_t lanes[2] = {FNV1A_START, ~FNV1A_START};
+    for (; *name; name++)
+        for (int lane = 0; lane < 2; lane++)
+            lanes[lane] = fnv1a_add(lanes[lane], (uint8_t)*name);
+    memcpy(id, lanes, sizeof lanes);
+}
+
+static int random_member_id(uint8_t id[MEMBER_ID_BYTES], struct tutti_error *error)
+{
+    if (getrandom(id, MEMBER_ID_BYTES, 0) != MEMBER_ID_BYTES)
+        return error_set_errno(error, errno, "the kernel gave no random numbers");
+    return TUTTI_OK;
+}
+
+static int find_identity(tutti_comm *comm, struct tutti_error *error)
+{
+    const struct tutti_config *values = &comm->settings.values;
+    if (values->host)
+        snprintf(comm->host, sizeof comm->host, "%s", values->host);
+    else
+        read_boot_id(comm->host, sizeof comm->host);
+    gethostname(comm->host_name, sizeof comm->host_name - 1);
+    if (!values->member)
+        return random_member_id(comm->place.member_id, error);
+    name_to_member_id(values->member, comm->place.member_id);
+    return TUTTI_OK;
+}
+
+static enum log_level level_from_name(const char *name)
+{
+    static const char *const names[] = {"error", "warning", "info", "debug"};
+    for (int i = 0; i < 4; i++)
+        if (strcmp(name, names[i]) == 0)
+            return (enum log_level)(LOG_LEVEL_ERROR + i);
+    return LOG_LEVEL_WARNING;
+}
+
+/* ---- Making it ----------------------------------------------------------------------------------- */
+
+#ifdef TUTTI_FAILPOINTS
+static void fail_by_signal(void *context, enum failpoint_action action)
+{
+    (void)context;
+    raise(action == FAIL_die ? SIGKILL : SIGSTOP);
+}
+
+static int read_failpoints(tutti_comm *comm, settings_getenv read, struct tutti_error *error)
+{
+    const char *text = read(NULL, "TUTTI_FAILPOINTS");
+    comm->failpoints.act = fail_by_signal;
+    return text ? failpoints_parse(&comm->failpoints, text, error) : TUTTI_OK;
+}
+#else
+static int read_failpoints(tutti_comm *comm, settings_getenv read, struct tutti_error *error)
+{
+    (void)comm, (void)read, (void)error;
+    return TUTTI_OK;
+}
+#endif
+
+static tutti_comm *comm_new(void)
+{
+    tutti_comm *comm = calloc(1, sizeof *comm);
+    if (!comm)
+        return NULL;
+    comm->log = (struct log){LOG_LEVEL_WARNING, -1};
+    comm->place.rank = comm->place.size = comm->place.next.rank = comm->place.previous.rank = -1;
+    comm->doorbell = comm->completion_fd = -1;
+    comm->tail = &comm->head;
+    comm->failure = comm->local_error = (struct tutti_error)TUTTI_ERROR_INIT;
+    comm->reformed = (struct tutti_reform_info)TUTTI_REFORM_INFO_INIT;
+    comm->drive_task = (struct worker_task){.run = progress_drive_on_loop, .context = comm};
+    comm->abort_task = (struct worker_task){.run = ring_send_abort, .context = comm};
+    comm->announce_task = (struct worker_task){.run = ring_announce, .context = comm};
+    comm->ask_task = (struct worker_task){.run = ring_ask, .context = comm};
+    comm->drain_task = (struct worker_task){.run = ring_drain, .context = comm};
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_mutex_init(&comm->lock, NULL);
+    pthread_cond_init(&comm->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    return comm;
+}
+
+static int take_resources(tutti_comm *comm, struct tutti_error *error)
+{
+    comm->doorbell = descriptor_event(0);
+    if (comm->doorbell < 0)
+        return error_set_errno(error, errno, "cannot make an eventfd");
+    comm->worker = worker_acquire(error);
+    return comm->worker ? TUTTI_OK : error->code;
+}
+
+static void group_of_one(tutti_comm *comm)
+{
+    comm->place.rank = 0;
+    comm->place.size = comm->place.local_size = 1;
+    comm->log.rank = 0;
+    comm->place.generation = 1;
+}
+
+/* The group is there: calls may begin. */
+static void be_joined(tutti_comm *comm)
+{
+    const struct tutti_config *values = &comm->settings.values;
+    comm->group = (struct executor_group){
+        .in = comm->in,
+        .out = comm->out,
+        .instance = comm->place.instance,
+        .generation = comm->place.generation,
+        .slice_bytes = (uint32_t)values->slice_bytes,
+        .checksum = values->checksum != 0,
+        .kernels = reduce_table(),
+    };
+    comm->wait_policy = wait_policy_for(values->wait, comm->place.local_size);
+}
+
+static int join(tutti_comm *comm, const struct tutti_config *config, settings_getenv read,
+                struct tutti_error *error)
+{
+    if (settings_resolve(&comm->settings, config, read, NULL, error) < 0)
+        return error->code;
+    comm->log.level = level_from_name(comm->settings.values.log);
+    if (launch_resolve(&comm->launch, config, (unsigned)geteuid(), read, NULL, error) < 0 ||
+        find_identity(comm, error) < 0 || read_failpoints(comm, read, error) < 0 ||
+        take_resources(comm, error) < 0)
+        return error->code;
+    if (comm->launch.size == 1)
+        group_of_one(comm);
+    else if (join_group(comm, comm->settings.values.join_timeout_ms, error) < 0)
+        return error->code;
+    be_joined(comm);
+    return TUTTI_OK;
+}
+
+int life_begin(const struct tutti_config *config, settings_getenv read, tutti_comm **result)
+{
+    tutti_comm *comm = *result = comm_new();
+    if (!comm)
+        return TUTTI_ERR_MEMORY;
+    struct tutti_error error = TUTTI_ERROR_INIT;
+    int status = join(comm, config, read, &error);
+    if (status < 0)
+        comm_fail(comm, &error);
+    return status;
+}
+
+/* ---- Re-forming ---------------------------------------------------------------------------------- */
+
+static const char *read_nothing(void *context, const char *name)
+{
+    (void)context, (void)name;
+    return NULL;
+}
+
+/* The new communicator begins as the same member, with the same settings. */
+static int inherit(tutti_comm *comm, tutti_comm *failed, struct tutti_error *error)
+{
+    if (settings_resolve(&comm->settings, &failed->settings.values, read_nothing, NULL, error) < 0)
+        return error->code;
+    comm->log.level = failed->log.level;
+    comm->launch = failed->launch;
+    memcpy(comm->host, failed->host, sizeof comm->host);
+    memcpy(comm->host_name, failed->host_name, sizeof comm->host_name);
+    memcpy(comm->place.member_id, failed->place.member_id, MEMBER_ID_BYTES);
+    comm->failpoints = failed->failpoints;
+    comm->re_forms = true;
+    pthread_mutex_lock(&failed->lock);
+    comm->previous = (struct comm_previous){
+        .instance = failed->place.instance,
+        .generation = failed->place.generation,
+        .rank = failed->place.rank,
+        .size = failed->place.size,
+        .completed = failed->completed,
+        .embedded = failed->place.embedded,
+        .cause = failed->failure,
+    };
+    pthread_mutex_unlock(&failed->lock);
+    return take_resources(comm, error);
+}
+
+struct hand_over {
+    tutti_comm *from, *to;
+};
+
+/* The rendezvous that lives in this process goes with the communicator that lives on.  On the loop. */
+static void hand_service_over(void *context)
+{
+    struct hand_over *hand_over = context;
+    struct comm_ring *from = &hand_over->from->ring, *to = &hand_over->to->ring;
+    to->service = from->service;
+    memcpy(to->meeting_path, from->meeting_path, sizeof to->meeting_path);
+    to->meeting_device = from->meeting_device;
+    to->meeting_inode = from->meeting_inode;
+    from->service = NULL;
+    from->meeting_path[0] = '\0';
+}
+
+static int join_again(tutti_comm *comm, tutti_comm *failed, int timeout_ms, struct tutti_error *error)
+{
+    if (inherit(comm, failed, error) < 0)
+        return error->code;
+    if (failed->launch.size == 1) {
+        group_of_one(comm);
+        comm->place.generation = failed->place.generation + 1;
+        return TUTTI_OK;
+    }
+    struct hand_over there = {failed, comm}, back = {comm, failed};
+    if (failed->ring.service)
+        worker_call(comm->worker, hand_service_over, &there);
+    int status = join_group(comm, timeout_ms, error);
+    bool welcomed = comm->place.size > 0;
+    if (status < 0 && comm->ring.service && !welcomed)
+        worker_call(comm->worker, hand_service_over, &back);
+    return status;
+}
+
+int life_reform(tutti_comm *failed, int timeout_ms, tutti_comm **survivors)
+{
+    tutti_comm *comm = *survivors = comm_new();
+    if (!comm)
+        return TUTTI_ERR_MEMORY;
+    struct tutti_error error = TUTTI_ERROR_INIT;
+    comm_await_abort_sent(failed);
+    int status = join_again(comm, failed,
+                            timeout_ms > 0 ? timeout_ms : failed->settings.values.join_timeout_ms, &error);
+    if (status < 0)
+        comm_fail(comm, &error);
+    else
+        be_joined(comm);
+    return status;
+}
+
+/* ---- Leaving ------------------------------------------------------------------------------------- */
+
+/* Says goodbye and waits until both neighbours have.  One that has not may wait for another in the barrier:
+ * those who are in it ask the rendezvous, know more, and are given time to speak first. */
+static int exchange_goodbyes(tutti_comm *comm, int64_t until_ns)
+{
+    until_ns += (2 * LATENESS_PATIENCE_MS + 100) * NS_PER_MS;
+    worker_call(comm->worker, ring_say_goodbye, comm);
+    struct tutti_error error = TUTTI_ERROR_INIT;
+    pthread_mutex_lock(&comm->lock);
+    while (!comm->goodbyes_heard && !comm_has_failed(comm)) {
+        if (clock_now_ns() >= until_ns) {
+            const struct membership *membership = &comm->ring.membership;
+            const struct neighbour *silent =
+                membership->goodbye_heard[SIDE_NEXT] ? &comm->place.previous : &comm->place.next;
+            error_set(&error, TUTTI_ERR_TIMEOUT, "finalize: %s did not say goodbye in time", silent->text);
+            error.rank = silent->rank;
+            break;
+        }
+        comm_wait_changed(comm, until_ns);
+    }
+    if (!comm_has_failed(comm) && error.code == TUTTI_OK)
+        comm->phase = COMM_FINALIZED;
+    pthread_mutex_unlock(&comm->lock);
+    if (error.code < 0)
+        comm_fail(comm, &error);
+    if (comm_has_failed(comm))
+        return comm->failure.code;
+    worker_call(comm->worker, ring_leave, comm);
+    return TUTTI_OK;
+}
+
+int life_finalize(tutti_comm *comm, int timeout_ms)
+{
+    int64_t until_ns = clock_now_ns() + timeout_ms * NS_PER_MS;
+    /* Calls complete in order, so the barrier completes last. */
+    struct tutti_call barrier = {.op = TUTTI_BARRIER, .timeout_ms = timeout_ms};
+    int status = progress_run_last(comm, &barrier);
+    if (status < 0)
+        return status;
+    failpoint_hit(&comm->failpoints, FAILPOINT_barrier_done);
+    if (comm->place.size > 1)
+        return exchange_goodbyes(comm, until_ns);
+    pthread_mutex_lock(&comm->lock);
+    comm->phase = COMM_FINALIZED;
+    pthread_mutex_unlock(&comm->lock);
+    return TUTTI_OK;
+}
+
+static void nothing(void *context)
+{
+    (void)context;
+}
+
+static void leave_loop(tutti_comm *comm)
+{
+    worker_call(comm->worker, ring_close, comm);
+    pthread_mutex_lock(&comm->lock);
+    while (comm->ring.handles > 0)
+        pthread_cond_wait(&comm->changed, &comm->lock);
+    pthread_mutex_unlock(&comm->lock);
+    worker_call(comm->worker, nothing, NULL); /* tasks that were posted before have run now */
+}
+
+static void free_links(tutti_comm *comm)
+{
+    for (int rank = 0; rank < comm->place.size; rank++) {
+        if (comm->in && comm->in[rank])
+            comm->in[rank]->ops->free(comm->in[rank]);
+        if (comm->out && comm->out[rank])
+            comm->out[rank]->ops->free(comm->out[rank]);
+    }
+    free(comm->in);
+    free(comm->out);
+}
+
+void life_end(tutti_comm *comm)
+{
+    if (comm->place.size > 1 && comm->phase != COMM_FINALIZED && !comm_has_failed(comm)) {
+        struct tutti_error error;
+        error_set(&error, TUTTI_ERR_ABORTED, "rank %d freed its communicator without finalizing it",
+                  comm->place.rank);
+        error.rank = comm->place.rank;
+        comm_fail(comm, &error);
+    }
+    if (comm->worker) {
+        if (comm_has_failed(comm))
+            comm_await_abort_sent(comm);
+        leave_loop(comm);
+    }
+    free_links(comm);
+    if (comm->worker)
+        worker_release(comm->worker);
+    issue_free(comm);
+    if (comm->doorbell >= 0)
+        descriptor_close(comm->doorbell);
+    if (comm->completion_fd >= 0)
+        descriptor_close(comm->completion_fd);
+    pthread_cond_destroy(&comm->changed);
+    pthread_mutex_destroy(&comm->lock);
+    settings_clean_up(&comm->settings);
+    free(comm);
+}

@@ -1,0 +1,16 @@
+/* The life of a communicator: it is made, joins a group, leaves it, is re-formed, and ends. */
+#ifndef TUTTI_ENGINE_LIFE_H
+#define TUTTI_ENGINE_LIFE_H
+
+#include "engine/comm.h"
+
+/* As tutti_init(); `read` reads environment variables. */
+int life_begin(const struct tutti_config *config, settings_getenv read, tutti_comm **comm);
+
+/* As tutti_reform(), of a communicator that was in a group and has failed. */
+int life_reform(tutti_comm *failed, int timeout_ms, tutti_comm **survivors);
+
+int life_finalize(tutti_comm *comm, int timeout_ms);
+void life_end(tutti_comm *comm);
+
+#endif
