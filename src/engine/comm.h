@@ -213,7 +213,8 @@ struct wiring *wiring_start(tutti_comm *comm, const struct listeners *listeners,
 /* NULL is accepted; `done` is not called any more.  Neighbours that are connected are told `why`. */
 void wiring_stop(struct wiring *wiring, const struct tutti_error *why);
 
-/* What is not connected yet, for the error when time is up. */
+/* What is not connected yet, for the error when time is up; and a neighbour to whom that is. */
 void wiring_describe(const struct wiring *wiring, char *text, size_t size);
+int wiring_missing_rank(const struct wiring *wiring);
 
 #endif

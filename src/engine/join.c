@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/error.h"
+#include "engine/announce.h"
 #include "engine/clock.h"
 #include "engine/comm.h"
 #include "engine/serving.h"
@@ -59,18 +60,26 @@ struct join {
 
 /* ---- The end ----------------------------------------------------------------------------------- */
 
-/* This member has its rank and cannot take its place: the others should not wait for it. */
-static void tell_rendezvous(struct join *join, const struct tutti_error *why)
+static void ignore_frame(struct connection *connection, const struct frame *frame, const uint8_t *payload)
 {
-    const struct group_place *place = &join->comm->place;
-    Wire__Abort body;
-    Wire__Control message = WIRE__CONTROL__INIT;
-    control_from_error(why, (uint32_t)place->rank, &body);
-    body.instance = place->instance;
-    body.generation = place->generation;
-    message.body_case = WIRE__CONTROL__BODY_ABORT;
-    message.abort = &body;
-    connection_send_control(join->connection, NULL, &message);
+    (void)connection, (void)frame, (void)payload;
+}
+
+static void on_kept_closed(struct connection *connection, const struct tutti_error *why)
+{
+    tutti_comm *comm = connection_context(connection);
+    (void)why;
+    comm->ring.connection[SIDE_RENDEZVOUS] = NULL;
+}
+
+/* It stays open until the communicator is freed: a rendezvous that all members hang up on forgets the group,
+ * which they may want to re-form. */
+static void leave_to_communicator(struct join *join, const struct tutti_error *why)
+{
+    static const struct connection_events kept = {.frame = ignore_frame, .closed = on_kept_closed};
+    announce_failure(join->connection, join->comm, why);
+    connection_hand_over(join->connection, &kept, join->comm);
+    join->comm->ring.connection[SIDE_RENDEZVOUS] = join->connection;
 }
 
 static void join_finish(struct join *join, const struct tutti_error *result)
@@ -82,8 +91,8 @@ static void join_finish(struct join *join, const struct tutti_error *result)
     }
     connector_cancel(join->connector);
     if (join->connection && join->state == JOIN_WIRING && result->code < 0)
-        tell_rendezvous(join, result);
-    if (join->connection)
+        leave_to_communicator(join, result);
+    else if (join->connection)
         connection_close(join->connection, join->state == JOIN_WIRING);
     wiring_stop(join->wiring, result);
     alarm_free(join->retry);
@@ -170,6 +179,7 @@ static void on_deadline(void *context)
                   "rank %d could not connect its ring in time: %s; check that the hosts can reach each other "
                   "(TUTTI_INTERFACE, TUTTI_PORT_RANGE)",
                   comm->place.rank, missing);
+        error.rank = wiring_missing_rank(join->wiring);
     } else if (join->state == JOIN_ANNOUNCED) {
         error_set(&error, TUTTI_ERR_TIMEOUT, "the group of %d was not complete within %.1f s: %s",
                   comm->launch.size, seconds, join->why.message);
@@ -300,50 +310,13 @@ static void join_meet(void *context)
 
 /* ---- Announcing -------------------------------------------------------------------------------- */
 
-static void fill_previous(Wire__Previous *body, const struct comm_previous *previous)
-{
-    body->instance = previous->instance;
-    body->generation = previous->generation;
-    body->rank = (uint32_t)previous->rank;
-    body->size = (uint32_t)previous->size;
-    body->completed = previous->completed;
-}
-
 static void send_join(struct join *join)
 {
-    tutti_comm *comm = join->comm;
-    char *addresses[LISTENERS_MAX];
-    for (int i = 0; i < join->listeners.count; i++)
-        addresses[i] = join->listeners.address[i];
-    Wire__Join body = WIRE__JOIN__INIT;
-    body.job = comm->launch.job;
-    body.member_id = (ProtobufCBinaryData){MEMBER_ID_BYTES, comm->place.member_id};
-    body.rank = comm->launch.rank;
-    body.size = (uint32_t)comm->launch.size;
-    body.host = comm->host;
-    body.host_name = comm->host_name;
-    body.pid = (uint32_t)getpid();
-    body.addresses = addresses;
-    body.n_addresses = (size_t)join->listeners.count;
-    body.slice_bytes = comm->settings.values.slice_bytes;
-    body.checksum = comm->settings.values.checksum != 0;
     int64_t left_ms = (join->deadline_ns - clock_now_ns()) / NS_PER_MS;
-    body.join_timeout_ms = left_ms > 1 ? (uint32_t)left_ms : 1;
-    body.missing_after_ms = (uint32_t)comm->settings.values.missing_after_ms;
-    Wire__Control message = WIRE__CONTROL__INIT;
-    message.body_case = WIRE__CONTROL__BODY_JOIN;
-    message.join = &body;
-    Wire__Previous previous = WIRE__PREVIOUS__INIT;
-    Wire__Abort cause;
-    if (comm->re_forms) {
-        control_from_error(&comm->previous.cause, (uint32_t)comm->previous.rank, &cause);
-        fill_previous(&previous, &comm->previous);
-        previous.cause = &cause;
-        body.previous = &previous;
-    }
-    connection_send_control(join->connection, NULL, &message);
+    announce_member(join->connection, join->comm, &join->listeners, left_ms);
     join->state = JOIN_ANNOUNCED;
-    failpoint_hit(&comm->failpoints, comm->re_forms ? FAILPOINT_reform_sent : FAILPOINT_join_sent);
+    failpoint_hit(&join->comm->failpoints,
+                  join->comm->re_forms ? FAILPOINT_reform_sent : FAILPOINT_join_sent);
     char where[300];
     endpoint_print(&join->meeting, where, sizeof where);
     error_set(&join->why, TUTTI_ERR_TIMEOUT,
@@ -366,17 +339,6 @@ static void add_targets(tutti_comm *comm, const Wire__Peer *next)
         }
 }
 
-/* The rendezvous is told that this member needs nobody's help any more to notice its end. */
-static void send_wired(struct join *join)
-{
-    Wire__Wired body = WIRE__WIRED__INIT;
-    Wire__Control message = WIRE__CONTROL__INIT;
-    body.generation = join->comm->place.generation;
-    message.body_case = WIRE__CONTROL__BODY_WIRED;
-    message.wired = &body;
-    connection_send_control(join->connection, NULL, &message);
-}
-
 static void on_wired(void *context, const int control_fds[2], const struct tutti_error *why)
 {
     struct join *join = context;
@@ -385,7 +347,7 @@ static void on_wired(void *context, const int control_fds[2], const struct tutti
     if (error.code == TUTTI_OK) {
         struct connection *rendezvous = join->connection;
         if (rendezvous)
-            send_wired(join);
+            announce_wired(rendezvous, join->comm);
         join->connection = NULL; /* passes to the ring, whatever becomes of that */
         int grace_ms = join->timeout_ms > WIRING_TIMEOUT_MIN_MS ? join->timeout_ms : WIRING_TIMEOUT_MIN_MS;
         ring_open(join->comm, control_fds, rendezvous, grace_ms, &error);
@@ -458,19 +420,6 @@ static void on_abort(struct join *join, const Wire__Abort *abort)
     join_finish(join, &error);
 }
 
-/* It lives, and has made no call yet. */
-static void answer_roll_call(struct join *join, const Wire__RollCall *roll_call)
-{
-    if (join->state != JOIN_WIRING || roll_call->generation != join->comm->place.generation)
-        return;
-    Wire__Present body = WIRE__PRESENT__INIT;
-    Wire__Control message = WIRE__CONTROL__INIT;
-    body.generation = roll_call->generation;
-    message.body_case = WIRE__CONTROL__BODY_PRESENT;
-    message.present = &body;
-    connection_send_control(join->connection, NULL, &message);
-}
-
 static void on_frame(struct connection *connection, const struct frame *frame, const uint8_t *payload)
 {
     struct join *join = connection_context(connection);
@@ -491,7 +440,8 @@ static void on_frame(struct connection *connection, const struct frame *frame, c
         on_abort(join, message->abort);
         break;
     case WIRE__CONTROL__BODY_ROLL_CALL:
-        answer_roll_call(join, message->roll_call);
+        if (join->state == JOIN_WIRING && message->roll_call->generation == join->comm->place.generation)
+            announce_presence(connection, join->comm);
         break;
     case WIRE__CONTROL__BODY_WAITING:
         error_set(&join->why, TUTTI_ERR_TIMEOUT, "%s", message->waiting->text);

@@ -293,10 +293,10 @@ static void on_tick(uv_timer_t *timer)
 {
     struct rendezvous_service *service = timer->data;
     int64_t now = now_ms(service);
-    /* This process was stopped: who has come or gone meanwhile is still unread, and the loop reads before it
-     * comes here again. */
+    /* This process was stopped: who has come or gone meanwhile is still unread.  The loop reads before it
+     * comes here again, but not where the time is 0: it would run such a timer in the same pass. */
     if (now - service->tick_due_ms > TICK_LATE_MS) {
-        tick_soon(service);
+        tick_in(service, 1);
         return;
     }
     drop_idle(service, now);

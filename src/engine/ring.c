@@ -262,8 +262,8 @@ int ring_open(tutti_comm *comm, const int control_fds[2], struct connection *ren
     mine.context = comm;
     membership_open(&ring->membership, &comm->place, &mine, values->heartbeat_ms, values->dead_after_ms,
                     grace_ms, rendezvous != NULL, now_ms(comm));
-    uv_timer_start(&ring->heartbeat, on_heartbeat, (uint64_t)values->heartbeat_ms,
-                   (uint64_t)values->heartbeat_ms);
+    uint64_t tick_ms = (uint64_t)(values->heartbeat_ms / MEMBERSHIP_TICKS);
+    uv_timer_start(&ring->heartbeat, on_heartbeat, tick_ms, tick_ms);
     log_debug(&comm->log, "ring is open: next %s, previous %s", comm->place.next.text,
               comm->place.previous.text);
     failpoint_hit(&comm->failpoints, FAILPOINT_ring_open);

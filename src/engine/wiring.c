@@ -208,6 +208,12 @@ void wiring_describe(const struct wiring *wiring, char *text, size_t size)
                                      role_name[role], place->previous.text);
 }
 
+int wiring_missing_rank(const struct wiring *wiring)
+{
+    bool next = !wiring->outgoing[DATA].done || !wiring->outgoing[CONTROL].done;
+    return next ? wiring->comm->place.next.rank : wiring->comm->place.previous.rank;
+}
+
 /* ---- To the next rank -------------------------------------------------------------------------- */
 
 static void outgoing_connect(struct outgoing *outgoing, int first);

@@ -51,6 +51,7 @@ struct standing {
     bool left;          /* it has said goodbye */
     bool willing;       /* it has come to re-form the group */
     bool awaited;       /* it may still come; kept while the group has failed */
+    bool asked;         /* whether it lives, since the group re-forms, and has not answered */
     int64_t gone_ms;    /* since when it is not connected; NEVER: it is, or was never seen */
     int64_t accused_ms; /* since when another member has it for lost; NEVER: nobody has */
 };
@@ -106,6 +107,7 @@ struct job {
     bool adopted;           /* known only from the members that have come to re-form it */
     int willing, awaited;   /* ranks, counted while the group has failed */
     int64_t reforming_ms;   /* since when it re-forms; the least number while it does not */
+    int64_t silence_ms;     /* the longest dead_after of the willing ones; 0: none has told its own */
     int64_t lost_ms;        /* when to look for members that were lost before they were wired */
     bool roll_call;         /* is under way */
     int unanswered;         /* members that it has asked */

@@ -115,9 +115,19 @@ static void join_group(struct rendezvous *r, struct job *job, struct member *mem
     joining_park(r, member, now_ms);
 }
 
+/* A member that is late answers, one that is stopped or cut off does not. */
+static void ask_who_lives(struct rendezvous *r, struct job *job)
+{
+    for (int rank = 0; rank < job->size; rank++) {
+        if (job->by_rank[rank] && reforming_ask(job, job->by_rank[rank]))
+            answer_roll_call(&r->output, job->by_rank[rank]);
+    }
+}
+
 /* The member is in the job: it comes to re-form the group.  If nobody has told of a failure yet, it does. */
 static void become_willing(struct rendezvous *r, struct job *job, struct member *member, int64_t now_ms)
 {
+    bool first = job->willing == 0;
     if (job->state == JOB_COMPLETE) {
         reforming_set_cause_of_survivor(job, member);
         joining_fail_group(r, job, member, now_ms);
@@ -125,9 +135,13 @@ static void become_willing(struct rendezvous *r, struct job *job, struct member 
     if (job->state == JOB_FAILED) {
         job->state = JOB_REFORMING;
         job->reforming_ms = now_ms;
-        rendezvous_expect(r, reforming_review_all(job, now_ms));
     }
     rendezvous_expect(r, reforming_come(job, member, now_ms));
+    if (first) {
+        if (job->silence_ms > 0)
+            ask_who_lives(r, job);
+        rendezvous_expect(r, reforming_review_all(job, now_ms));
+    }
     rendezvous_expect(r, member->warn_ms);
     rendezvous_expect(r, member->refuse_ms);
 }

@@ -228,7 +228,7 @@ void membership_open(struct membership *m, const struct group_place *place,
     m->output = *output;
     m->heartbeat_ms = heartbeat_ms;
     m->dead_after_ms = dead_after_ms;
-    m->ticked_ms = now_ms;
+    m->ticked_ms = m->sent_ms = now_ms;
     m->open[SIDE_RENDEZVOUS] = rendezvous;
     for (int side = 0; side < SIDE_NEIGHBOURS; side++) {
         m->open[side] = place->size > 1;
@@ -254,7 +254,11 @@ void membership_tick(struct membership *m, int64_t now_ms)
     /* After a pause of our own (suspended, swapped out) what the peers sent meanwhile is still unread. */
     bool late = now_ms - m->ticked_ms > 2 * m->heartbeat_ms;
     m->ticked_ms = now_ms;
-    send_heartbeats(m);
+    /* A timer that is a little early must not put a heartbeat off to the next tick. */
+    if (now_ms - m->sent_ms >= m->heartbeat_ms - m->heartbeat_ms / MEMBERSHIP_TICKS / 2) {
+        m->sent_ms = now_ms;
+        send_heartbeats(m);
+    }
     for (int side = 0; side < SIDE_NEIGHBOURS; side++) {
         if (!late)
             judge_silence(m, (enum membership_side)side, now_ms);

@@ -70,7 +70,7 @@ struct membership {
     atomic_bool goodbye_heard[SIDE_NEIGHBOURS]; /* likewise */
     bool goodbye_said, left;
     bool told;
-    int64_t ticked_ms;
+    int64_t ticked_ms, sent_ms;
 };
 
 /* Opens it on a wired ring and sends the first heartbeats.  Neighbours may still be wiring with theirs, so
@@ -87,7 +87,9 @@ void membership_receive(struct membership *membership, enum membership_side side
 void membership_closed(struct membership *membership, enum membership_side side,
                        const struct tutti_error *why);
 
-/* To be called every `heartbeat_ms`. */
+/* To be called MEMBERSHIP_TICKS times in `heartbeat_ms`: silence is judged more often than it is broken, so
+ * that a rank that is dead is known soon after `dead_after_ms`. */
+#define MEMBERSHIP_TICKS 4
 void membership_tick(struct membership *membership, int64_t now_ms);
 
 /* This rank waits in a call: tells the neighbours now, and compares with what they have told. */

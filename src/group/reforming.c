@@ -163,7 +163,9 @@ static int64_t patience_ends_ms(const struct job *job, const struct standing *st
     if (gone)
         return standing->gone_ms + REFORMING_GRACE_MS;
     if (!accused)
-        return NEVER;
+        return standing->asked && job->state == JOB_REFORMING && job->silence_ms > 0
+                   ? job->reforming_ms + job->silence_ms
+                   : NEVER;
     int64_t since_ms = standing->accused_ms > job->reforming_ms ? standing->accused_ms : job->reforming_ms;
     return since_ms + REFORMING_GRACE_MS;
 }
@@ -201,6 +203,19 @@ int64_t reforming_accuse(struct job *job, const Wire__Abort *abort, int by, int6
     return reforming_review(job, rank, now_ms);
 }
 
+bool reforming_ask(struct job *job, const struct member *member)
+{
+    struct standing *standing = &job->standings[member->rank];
+    standing->asked = member->connected && !standing->willing;
+    return standing->asked;
+}
+
+int64_t reforming_hear(struct job *job, int rank, int64_t now_ms)
+{
+    job->standings[rank].asked = false;
+    return reforming_review(job, rank, now_ms);
+}
+
 int64_t reforming_come(struct job *job, const struct member *member, int64_t now_ms)
 {
     struct standing *standing = &job->standings[member->rank];
@@ -208,6 +223,8 @@ int64_t reforming_come(struct job *job, const struct member *member, int64_t now
     job->willing += !standing->willing;
     standing->willing = true;
     standing->left = false;
+    if (member->join->dead_after_ms > job->silence_ms)
+        job->silence_ms = member->join->dead_after_ms;
     reforming_review(job, member->rank, now_ms);
     if (!previous->cause || previous->generation != job->generation)
         return NEVER;
@@ -319,5 +336,6 @@ void reforming_finish(struct job *job)
     job->adopted = false;
     job->willing = job->awaited = 0;
     job->reforming_ms = INT64_MIN;
+    job->silence_ms = 0;
     job_assign(job);
 }

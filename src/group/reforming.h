@@ -8,6 +8,8 @@
  * Nobody waits for a rank
  * - that has said goodbye,
  * - that has been without a connection for REFORMING_GRACE_MS (before that, it may be coming on a new one),
+ * - that is connected, but does not say that it lives for as long as a neighbour may be silent (dead_after):
+ * it is stopped or cut off, and not merely late,
  * - that another member has for lost, at once when its connection is gone as well; else after
  *   REFORMING_GRACE_MS, for two members that lost only the connection between them accuse each other. */
 #ifndef TUTTI_GROUP_REFORMING_H
@@ -41,6 +43,11 @@ int64_t reforming_review(struct job *job, int rank, int64_t now_ms);
 
 /* The rank `by` tells of a failure, in which it may have another for lost.  Returns as reforming_review(). */
 int64_t reforming_accuse(struct job *job, const Wire__Abort *abort, int by, int64_t now_ms);
+
+/* Whether to ask `member`, now that the group begins to re-form, if it lives; and it has said so.  The latter
+ * returns as reforming_review(). */
+bool reforming_ask(struct job *job, const struct member *member);
+int64_t reforming_hear(struct job *job, int rank, int64_t now_ms);
 
 /* `member` is in the job, connected and willing, and accuses whom its cause names.  Returns as
  * reforming_review(). */

@@ -404,8 +404,10 @@ static bool hear(struct rendezvous *r, struct member *member, const Wire__Contro
             rendezvous_expect(r, roll_call_ask(&r->output, job, member, message->late->sequence, now_ms));
         return true;
     case WIRE__CONTROL__BODY_PRESENT:
-        if (message->present->generation == job->generation)
+        if (message->present->generation == job->generation) {
             roll_call_answer(&r->output, job, member, message->present);
+            rendezvous_expect(r, reforming_hear(job, member->rank, now_ms));
+        }
         return true;
     default:
         return false;

@@ -57,23 +57,23 @@ class Member:
         self.tell(command)
         self.wait("obeyed", before + 1)
 
-    def events(self, name):
-        return [fields(line.text) for line in list(self.process.lines)
-                if line.stream == "stdout" and line.text.split(" ", 1)[0] == name]
+    def events(self, names):
+        """What it has told so far under one of these names (separated by |), in order."""
+        wanted = names.split("|")
+        told = [line.text for line in list(self.process.lines) if line.stream == "stdout"]
+        return [dict(fields(text), event=text.split(" ", 1)[0]) for text in told if text.split(" ", 1)[0] in wanted]
 
     def has(self, name):
         return bool(self.events(name))
 
     def wait(self, names, count=1):
-        """The event number `count` of one of these names (separated by |), which may still have to come."""
-        wanted = names.split("|")
+        """The event number `count` of these names, which may still have to come."""
         with self.process.changed:
             while True:
                 ended = not any(reader.is_alive() for reader in self.process.readers)
-                for name in wanted:
-                    found = self.events(name)
-                    if len(found) >= count:
-                        return dict(found[count - 1], event=name)
+                found = self.events(names)
+                if len(found) >= count:
+                    return found[count - 1]
                 left = self.limit - time.monotonic()
                 check(not ended, f"rank {self.rank} ended and did not say '{names}' {count} times")
                 check(left > 0, f"HANG: rank {self.rank} did not say '{names}' {count} times")
@@ -108,17 +108,16 @@ class Run:
     def __init__(self, transport, size=5, embedded=False):
         self.transport = transport
         self.size = size
-        self.number = next(numbers)
         self.limit = time.monotonic() + LIMIT_S
         self.folder = tempfile.TemporaryDirectory(prefix="tutti-faults-")
         self.members = []
         self.services = []
         self.error_ms = self.reform_ms = None  # the slowest
-        self.address = f"unix:@tutti-faults-{os.getpid()}-{self.number}"
-        if embedded and transport["meets_by_tcp"]:
-            self.address = f"127.0.0.1:{free_port()}"
+        self.address = f"unix:@tutti-faults-{os.getpid()}-{next(numbers)}"
         if not embedded:
             self.serve()
+        elif transport["meets_by_tcp"]:
+            self.address = f"127.0.0.1:{free_port()}"
 
     def __enter__(self):
         return self
@@ -133,14 +132,13 @@ class Run:
     # ---- What there is -------------------------------------------------------------------------
 
     def serve(self):
-        """Starts `tutti rendezvous`, the second time at the address of the first."""
+        """Starts `tutti rendezvous`; the second time, at the address of the first."""
         listen = self.address
         if not self.services and self.transport["meets_by_tcp"]:
             listen = "127.0.0.1:0"
         service = Process(PROGRAMS.tutti, "rendezvous", "--listen", listen)
         self.services.append(service)
         self.address = service.expect(r"listening on ").split()[-1]
-        return service
 
     @property
     def service(self):

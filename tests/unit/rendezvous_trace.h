@@ -169,6 +169,7 @@ struct candidate {
     const char *address;      /* NULL: made of the id */
     uint32_t pid;             /* 0: made of the connection */
     Wire__Previous *previous; /* NULL: a new member */
+    uint32_t dead_after_ms;   /* 0: not told */
 };
 
 static inline void tell(struct trace *t, uint64_t connection, Wire__Control__BodyCase body_case, void *body)
@@ -203,6 +204,7 @@ static void say(struct trace *t, uint64_t connection, const struct candidate *ca
     join.join_timeout_ms = candidate->timeout_ms;
     join.missing_after_ms = candidate->warn_ms;
     join.previous = candidate->previous;
+    join.dead_after_ms = candidate->dead_after_ms;
     tell(t, connection, WIRE__CONTROL__BODY_JOIN, &join);
     /* The machine must not keep what was lent to it. */
     memset(id, 0xdd, sizeof id);
@@ -282,6 +284,16 @@ static inline void survive(struct trace *t, uint64_t connection, const char *id,
 {
     struct candidate candidate = member(id, ANY, previous.size, "h");
     candidate.previous = &previous;
+    say(t, connection, &candidate);
+}
+
+/* As survive(), and tells for how long a neighbour may be silent. */
+static inline void survive_impatiently(struct trace *t, uint64_t connection, const char *id,
+                                       Wire__Previous previous, uint32_t dead_after_ms)
+{
+    struct candidate candidate = member(id, ANY, previous.size, "h");
+    candidate.previous = &previous;
+    candidate.dead_after_ms = dead_after_ms;
     say(t, connection, &candidate);
 }
 

@@ -11,14 +11,17 @@ static const struct fingerprint finalize = {.operation = TUTTI_BARRIER, .count =
 static void heartbeats_say_what_this_rank_called_last_and_in_which_call_it_waits(void **state)
 {
     struct trace *t = *state;
+    t->now_ms += HEARTBEAT_MS;
     membership_tick(&t->membership, t->now_ms);
     assert_heard(t, "next heartbeat, latest 0\n"
                     "previous heartbeat, latest 0\n");
     call_and_wait(t, sum_4);
+    t->now_ms += HEARTBEAT_MS;
     membership_tick(&t->membership, t->now_ms);
     assert_heard(t, "next heartbeat, latest 1, in all_reduce(sum, 4 x float32) as 1\n"
                     "previous heartbeat, latest 1, in all_reduce(sum, 4 x float32) as 1\n");
     t->under_way = 0;
+    t->now_ms += HEARTBEAT_MS;
     membership_tick(&t->membership, t->now_ms);
     assert_heard(t, "next heartbeat, latest 1\n"
                     "previous heartbeat, latest 1\n");

@@ -82,6 +82,8 @@ static void *failing_tsearch(const void *key, void **root, int (*compare)(const 
 #define reforming_set_cause             failing_reforming_set_cause
 #define reforming_set_cause_of_survivor failing_reforming_set_cause_of_survivor
 #define reforming_set_cause_of_loss     failing_reforming_set_cause_of_loss
+#define reforming_ask                   failing_reforming_ask
+#define reforming_hear                  failing_reforming_hear
 #define reforming_review                failing_reforming_review
 #define reforming_review_all            failing_reforming_review_all
 #define reforming_accuse                failing_reforming_accuse

@@ -212,6 +212,40 @@ static void who_is_blamed_for_something_else_or_by_itself_is_waited_for(void **s
     assert_non_null(strstr(heard(t), "13 welcome 2/3 gen 2"));
 }
 
+static void
+who_does_not_even_say_that_it_lives_is_not_waited_for_longer_than_a_neighbour_may_be_silent(void **state)
+{
+    struct trace *t = *state;
+    begin(t, 4);
+    say_abort(t, 1, 1, -1, "no");
+    heard(t);
+    survive_impatiently(t, 11, "a", of_group(t, 1, 0, 4, 1), 5000);
+    assert_heard(t, "1 close\n2 roll call gen 1\n3 roll call gen 1\n4 roll call gen 1\n");
+    Wire__Present present = WIRE__PRESENT__INIT; /* it lives, and is merely late */
+    present.generation = 1;
+    tell(t, 3, WIRE__CONTROL__BODY_PRESENT, &present);
+    survive_impatiently(t, 12, "b", of_group(t, 1, 1, 4, 1), 3000);
+    assert_heard(t, "2 close\n");
+    wait_until(t, 5000); /* the fourth is stopped or cut off: not awaited any more, but the third is */
+    assert_heard(t, "");
+    survive_impatiently(t, 13, "c", of_group(t, 1, 2, 4, 1), 5000);
+    const char *text = heard(t);
+    assert_non_null(strstr(text, "4 refused refused: job 'job' is at generation 2 now and went on without"));
+    assert_non_null(strstr(text, "13 welcome 2/3 gen 2"));
+}
+
+static void who_comes_before_the_silence_is_too_long_survives(void **state)
+{
+    struct trace *t = *state;
+    begin(t, 2);
+    say_abort(t, 1, 1, -1, "no");
+    survive_impatiently(t, 11, "a", of_group(t, 1, 0, 2, 1), 5000);
+    wait_until(t, 4999);
+    heard(t);
+    survive_impatiently(t, 12, "b", of_group(t, 1, 1, 2, 1), 5000);
+    assert_non_null(strstr(heard(t), "12 welcome 1/2 gen 2"));
+}
+
 static void two_members_that_lost_only_each_other_both_survive(void **state)
 {
     struct trace *t = *state;
@@ -450,6 +484,8 @@ int main(void)
         TRACE(who_is_accused_and_gone_is_not_waited_for_at_all),
         TRACE(who_is_accused_and_connected_has_a_moment_to_come_and_is_sent_away_then),
         TRACE(who_is_blamed_for_something_else_or_by_itself_is_waited_for),
+        TRACE(who_does_not_even_say_that_it_lives_is_not_waited_for_longer_than_a_neighbour_may_be_silent),
+        TRACE(who_comes_before_the_silence_is_too_long_survives),
         TRACE(two_members_that_lost_only_each_other_both_survive),
         TRACE(the_shortest_patience_of_a_survivor_ends_the_waiting_and_the_others_are_left_behind),
         TRACE(who_has_not_come_yet_is_named_to_each_survivor_once),
