@@ -1,6 +1,7 @@
 /* The public interface: checks arguments and hands over to the engine. */
 #include <errno.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,38 +79,12 @@ void tutti_free(tutti_comm *comm)
         life_end(comm);
 }
 
-/* What a re-forming needs of the communicator that failed. */
-static int check_reform(tutti_comm *failed, int timeout_ms)
-{
-    if (timeout_ms < 0)
-        return argument_error(failed, "reform: timeout_ms is %d: give milliseconds, or 0 for join_timeout_ms",
-                              timeout_ms);
-    if (failed->place.size < 0)
-        return argument_error(failed,
-                              "reform: this communicator has never been in a group: call tutti_init()");
-    if (comm_has_failed(failed))
-        return TUTTI_OK;
-    return atomic_load(&failed->phase) == COMM_FINALIZED
-               ? comm_local_error(
-                     failed,
-                     &(struct tutti_error){
-                         .code = TUTTI_ERR_FINALIZED,
-                         .rank = -1,
-                         .message =
-                             "reform: this communicator is finalized: call tutti_init() for a new one"})
-               : argument_error(
-                     failed,
-                     "reform: the group lives: it is re-formed after a failure (tutti_abort() ends it)");
-}
-
 int tutti_reform(tutti_comm *failed, int timeout_ms, tutti_comm **survivors)
 {
     if (!survivors)
         return TUTTI_ERR_ARGUMENT;
     *survivors = NULL;
     int status = check_handle(failed);
-    if (status == TUTTI_OK)
-        status = check_reform(failed, timeout_ms);
     return status < 0 ? status : life_reform(failed, timeout_ms, survivors);
 }
 
@@ -136,7 +111,9 @@ int tutti_get_error(tutti_comm *comm, struct tutti_error *error)
         return TUTTI_ERR_ARGUMENT;
     struct tutti_error current = TUTTI_ERROR_INIT;
     if (!comm) {
-        error_set(&current, TUTTI_ERR_MEMORY, "there was no memory for a communicator");
+        error_set(
+            &current, TUTTI_ERR_MEMORY,
+            "there is no communicator: there was no memory for one, or NULL was given where one is needed");
     } else if (is_of_parent(comm)) {
         error_set(&current, TUTTI_ERR_UNSUPPORTED,
                   "this communicator belongs to the parent process: fork() does not copy it; call "
@@ -174,10 +151,12 @@ uint64_t tutti_completed(tutti_comm *comm)
 
 int tutti_get_reform(const tutti_comm *comm, struct tutti_reform_info *info)
 {
-    if (!comm || !info || info->struct_size < sizeof *info)
+    if (!comm || !info || info->struct_size < offsetof(struct tutti_reform_info, previous_rank))
         return TUTTI_ERR_ARGUMENT;
-    *info = comm->reformed;
-    info->generation = comm->place.generation;
+    struct tutti_reform_info current = comm->reformed;
+    current.generation = comm->place.generation;
+    current.struct_size = info->struct_size;
+    memcpy(info, &current, current.struct_size < sizeof current ? current.struct_size : sizeof current);
     return TUTTI_OK;
 }
 

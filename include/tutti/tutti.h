@@ -184,17 +184,20 @@ TUTTI_API int tutti_get_link(tutti_comm *comm, int index, struct tutti_link_info
 /* ---- After a failure --------------------------------------------------------------------------- */
 
 /* Survivors only, each on its failed communicator: makes a new group, of the next generation, out of the
- * members of the old one that come here.  Their order is kept: who had the lower rank has the lower one now.
- * The new group is complete when every old member has come, has ended or is known to be lost, and after
- * `timeout_ms` (0: join_timeout_ms; the shortest that any member gives) without those that have not come;
- * what they try later is refused.  Sets *survivors, also on failure: to a dead handle that carries the error
- * and must be freed; then `failed` may be re-formed again, or *survivors itself if its rank had been assigned
- * already (tutti_rank() is not -1).  It is NULL where memory is exhausted, and where `failed` has not failed
- * or was never in a group (TUTTI_ERR_ARGUMENT, ERR_FINALIZED; the sentence is in `failed`). `failed` stays
- * failed and must be freed as ever, before or after.  Collective only among those who come. Needs the
- * rendezvous.  `tutti run` and `tutti rendezvous` outlive the ranks.  Where it lived in a rank that is gone,
- * a survivor on the same host takes over its HOST:PORT or abstract Unix socket; where none can, this is
- * TUTTI_ERR_UNREACHABLE and says what to run instead. */
+ * members of the old one that come here.
+ *
+ * - Their order is kept: who had the lower rank has the lower one now.
+ * - The new group is complete when every old member has come, has ended or is known to be lost; and after
+ *   `timeout_ms` (0: join_timeout_ms; the shortest that any member gives) without those that have not come.
+ *   What they try later is refused.
+ * - *survivors is always set (NULL only when memory is exhausted, or `failed` is NULL or the parent's): on
+ * failure to a dead handle that carries the error and must be freed.  Then `failed` may be re-formed again;
+ * but where a rank had been assigned already (tutti_rank(*survivors) is not -1), it is *survivors that may.
+ * - `failed` stays failed, and must be freed as ever, at any time after this call.  One thread re-forms it,
+ * once.
+ * - It needs the rendezvous.  `tutti run` and `tutti rendezvous` outlive the ranks.  Where it lived in a rank
+ * that is gone, a survivor on the same host takes over its HOST:PORT or abstract Unix socket; where none can,
+ * this is TUTTI_ERR_UNREACHABLE and says what to run instead. */
 TUTTI_API int tutti_reform(tutti_comm *failed, int timeout_ms, tutti_comm **survivors);
 
 /* How a group came out of the one before; the same on every member, but for `previous_rank`. */

@@ -9,6 +9,7 @@ static void fill_previous(Wire__Previous *body, const struct comm_previous *prev
     body->rank = (uint32_t)previous->rank;
     body->size = (uint32_t)previous->size;
     body->completed = previous->completed;
+    body->server = previous->server;
 }
 
 void announce_member(struct connection *connection, const tutti_comm *comm, const struct listeners *listeners,
@@ -33,6 +34,7 @@ void announce_member(struct connection *connection, const tutti_comm *comm, cons
     body.join_timeout_ms = left_ms > 1 ? (uint32_t)left_ms : 1;
     body.missing_after_ms = (uint32_t)values->missing_after_ms;
     body.dead_after_ms = (uint32_t)values->dead_after_ms;
+    body.serves = comm->ring.service != NULL;
     Wire__Previous previous = WIRE__PREVIOUS__INIT;
     Wire__Abort cause;
     if (comm->re_forms) {

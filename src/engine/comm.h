@@ -70,7 +70,8 @@ struct comm_previous {
     uint32_t generation;
     int rank, size;
     uint64_t completed;
-    bool embedded; /* its rank 0 served the rendezvous */
+    bool embedded; /* the rendezvous lived in a member, */
+    int server;    /* of this rank; -1: unknown */
     struct tutti_error cause;
 };
 
@@ -85,6 +86,7 @@ struct tutti_comm {
     struct group_place place;
     struct connector_targets next_targets; /* where the next rank listens, in our order of preference */
     bool re_forms;                         /* `previous` is what it comes from */
+    atomic_int re_formed;                  /* 1: another communicator takes its place, or is about to */
     struct comm_previous previous;
     struct tutti_reform_info reformed;
     struct worker *worker;

@@ -46,6 +46,7 @@ struct join {
     int64_t deadline_ns;
     int retry_ms;
     bool warned;
+    bool waiting_told;       /* the rendezvous has said who is awaited */
     struct endpoint meeting; /* where a file pointed */
     struct resolution *resolution;
     struct connector_targets targets;
@@ -137,10 +138,9 @@ static void rendezvous_is_lost(struct join *join)
             where, join->why.message);
     else
         error_set(&error, TUTTI_ERR_UNREACHABLE,
-                  "cannot re-form: no rendezvous answers at %s (%.300s); start `tutti rendezvous` there "
-                  "again, then "
-                  "call tutti_reform() again",
-                  where, join->why.message);
+                  "cannot re-form: no rendezvous answers at %s (%.300s); start `tutti rendezvous "
+                  "--listen %s` there again, then call tutti_reform() again",
+                  where, join->why.message, where);
     join_finish(join, &error);
 }
 
@@ -168,7 +168,8 @@ static void on_deadline(void *context)
     char where[300];
     endpoint_print(&comm->launch.rendezvous, where, sizeof where);
     double seconds = join->timeout_ms / 1000.0;
-    if (join->state == JOIN_MEETING && comm->re_forms) {
+    if (comm->re_forms && (join->state == JOIN_MEETING || (join->state == JOIN_ANNOUNCED &&
+                                                           comm->previous.embedded && !join->waiting_told))) {
         rendezvous_is_lost(join);
         return;
     }
@@ -445,6 +446,7 @@ static void on_frame(struct connection *connection, const struct frame *frame, c
         break;
     case WIRE__CONTROL__BODY_WAITING:
         error_set(&join->why, TUTTI_ERR_TIMEOUT, "%s", message->waiting->text);
+        join->waiting_told = true;
         log_warning(&join->comm->log, "still waiting: %s", message->waiting->text);
         break;
     case WIRE__CONTROL__BODY_REFUSED:

@@ -204,6 +204,7 @@ static int inherit(tutti_comm *comm, tutti_comm *failed, struct tutti_error *err
         .size = failed->place.size,
         .completed = failed->completed,
         .embedded = failed->place.embedded,
+        .server = failed->place.server,
         .cause = failed->failure,
     };
     pthread_mutex_unlock(&failed->lock);
@@ -227,6 +228,16 @@ static void hand_service_over(void *context)
     from->meeting_path[0] = '\0';
 }
 
+/* What the rendezvous reports of a larger group. */
+static void note_reformed_alone(tutti_comm *comm)
+{
+    comm->reformed.previous_generation = comm->previous.generation;
+    comm->reformed.previous_rank = 0;
+    comm->reformed.previous_size = 1;
+    comm->reformed.completed_everywhere = comm->reformed.completed_anywhere = comm->previous.completed;
+    comm->reformed.cause = comm->previous.cause;
+}
+
 static int join_again(tutti_comm *comm, tutti_comm *failed, int timeout_ms, struct tutti_error *error)
 {
     if (inherit(comm, failed, error) < 0)
@@ -234,6 +245,7 @@ static int join_again(tutti_comm *comm, tutti_comm *failed, int timeout_ms, stru
     if (failed->launch.size == 1) {
         group_of_one(comm);
         comm->place.generation = failed->place.generation + 1;
+        note_reformed_alone(comm);
         return TUTTI_OK;
     }
     struct hand_over there = {failed, comm}, back = {comm, failed};
@@ -246,15 +258,44 @@ static int join_again(tutti_comm *comm, tutti_comm *failed, int timeout_ms, stru
     return status;
 }
 
+/* May the communicator be re-formed?  If so, it is taken for this one attempt. */
+static int claim(tutti_comm *failed, int timeout_ms, struct tutti_error *error)
+{
+    int unclaimed = 0;
+    if (timeout_ms < 0)
+        return error_set(error, TUTTI_ERR_ARGUMENT,
+                         "reform: timeout_ms is %d: give milliseconds, or 0 for join_timeout_ms", timeout_ms);
+    if (failed->place.size < 0)
+        return error_set(error, TUTTI_ERR_ARGUMENT,
+                         "reform: this communicator has never been in a group: call tutti_init()");
+    if (atomic_load(&failed->phase) == COMM_FINALIZED)
+        return error_set(error, TUTTI_ERR_FINALIZED,
+                         "reform: this communicator is finalized: call tutti_init() for a new one");
+    if (!comm_has_failed(failed))
+        return error_set(error, TUTTI_ERR_ARGUMENT,
+                         "reform: the group lives: it is re-formed after a failure (tutti_abort() ends it)");
+    if (!atomic_compare_exchange_strong(&failed->re_formed, &unclaimed, 1))
+        return error_set(
+            error, TUTTI_ERR_ARGUMENT,
+            "reform: this communicator has been re-formed, or is just being: use the new one, and "
+            "re-form that one when it fails");
+    return TUTTI_OK;
+}
+
 int life_reform(tutti_comm *failed, int timeout_ms, tutti_comm **survivors)
 {
     tutti_comm *comm = *survivors = comm_new();
     if (!comm)
         return TUTTI_ERR_MEMORY;
     struct tutti_error error = TUTTI_ERROR_INIT;
-    comm_await_abort_sent(failed);
-    int status = join_again(comm, failed,
-                            timeout_ms > 0 ? timeout_ms : failed->settings.values.join_timeout_ms, &error);
+    int status = claim(failed, timeout_ms, &error);
+    if (status == TUTTI_OK) {
+        comm_await_abort_sent(failed);
+        int within_ms = timeout_ms > 0 ? timeout_ms : failed->settings.values.join_timeout_ms;
+        status = join_again(comm, failed, within_ms, &error);
+        /* Once it has a place in the next group, that one is to be re-formed. */
+        atomic_store(&failed->re_formed, comm->place.size > 0);
+    }
     if (status < 0)
         comm_fail(comm, &error);
     else

@@ -64,7 +64,7 @@ static bool on_recall(void *context, uint64_t sequence, struct fingerprint *call
 }
 
 /* Unless it has completed after all. */
-static void on_missing(void *context, uint64_t sequence, int rank, const char *text)
+static void on_missing(void *context, uint64_t sequence, int rank, const char *host, const char *text)
 {
     tutti_comm *comm = context;
     struct tutti_error error;
@@ -77,7 +77,7 @@ static void on_missing(void *context, uint64_t sequence, int rank, const char *t
             .due_ns = atomic_load_explicit(&comm->head->due_ns, memory_order_relaxed),
             .membership = &comm->ring.membership,
         };
-        lateness_expire_by_roll_call(&view, rank, text, &error);
+        lateness_expire_by_roll_call(&view, rank, host, text, &error);
     }
     pthread_mutex_unlock(&comm->lock);
     if (late)

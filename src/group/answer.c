@@ -67,6 +67,7 @@ void answer_welcome(const struct rendezvous_output *output, const struct member 
     body.local_size = (uint32_t)member->local_size;
     body.host_count = (uint32_t)job->host_count;
     body.embedded = embedded;
+    body.server = job->server;
     if (size > 1) {
         fill_peer(&next, job->by_rank[(rank + 1) % size]);
         fill_peer(&previous, job->by_rank[(rank + size - 1) % size]);
@@ -121,6 +122,7 @@ void answer_missing(const struct rendezvous_output *output, const struct member 
     body.sequence = member->late_sequence;
     body.ranks = ranks;
     body.n_ranks = (size_t)count;
+    body.host = count > 0 ? (char *)member_host(member->job->by_rank[ranks[0]]) : (char *)"";
     body.text = (char *)text;
     message.body_case = WIRE__CONTROL__BODY_MISSING;
     message.missing = &body;

@@ -104,6 +104,7 @@ struct job {
 
     struct job_report report;
     struct job_cause cause; /* of the failure, when there is one */
+    int server;             /* the rank in whose process the rendezvous lives; -1: in none */
     bool adopted;           /* known only from the members that have come to re-form it */
     int willing, awaited;   /* ranks, counted while the group has failed */
     int64_t reforming_ms;   /* since when it re-forms; the least number while it does not */

@@ -18,6 +18,11 @@ void joining_begin_group(struct rendezvous *r, struct job *job)
         job->instance = 1;
     job->lost_ms = NEVER;
     job->state = JOB_COMPLETE;
+    job->server = -1;
+    for (int rank = 0; rank < job->size; rank++) {
+        if (job->by_rank[rank]->join->serves)
+            job->server = rank;
+    }
     for (int rank = 0; rank < job->size; rank++)
         answer_welcome(&r->output, job->by_rank[rank], r->embedded);
 }

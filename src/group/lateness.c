@@ -74,10 +74,11 @@ static void expire_by_suspect(const struct lateness_view *view, struct suspect s
     expire(view, suspect.has_called ? -1 : suspect.neighbour->rank, "", waiting, error);
 }
 
-void lateness_expire_by_roll_call(const struct lateness_view *view, int rank, const char *missing,
-                                  struct tutti_error *error)
+void lateness_expire_by_roll_call(const struct lateness_view *view, int rank, const char *host,
+                                  const char *missing, struct tutti_error *error)
 {
     expire(view, rank, "missing: ", missing, error);
+    snprintf(error->host, sizeof error->host, "%s", host);
 }
 
 static void warn(const struct lateness_view *view, struct suspect suspect, int64_t now_ns,

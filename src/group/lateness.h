@@ -51,9 +51,9 @@ enum lateness_step lateness_judge(struct lateness *lateness, const struct latene
 /* When to judge again at the latest. */
 int64_t lateness_next_ns(const struct lateness *lateness, const struct lateness_view *view, int64_t now_ns);
 
-/* The failure that a deadline makes when the missing are known: `missing` and `rank` as in
+/* The failure that a deadline makes when the missing are known: `rank`, `host` and `missing` as in
  * membership_output.missing(). */
-void lateness_expire_by_roll_call(const struct lateness_view *view, int rank, const char *missing,
-                                  struct tutti_error *error);
+void lateness_expire_by_roll_call(const struct lateness_view *view, int rank, const char *host,
+                                  const char *missing, struct tutti_error *error);
 
 #endif

@@ -168,7 +168,8 @@ static void answer_roll_call(struct membership *m)
 static void on_missing(struct membership *m, const Wire__Missing *missing)
 {
     if (missing->n_ranks > 0 && missing->ranks[0] < (uint32_t)m->place->size)
-        m->output.missing(m->output.context, missing->sequence, (int)missing->ranks[0], missing->text);
+        m->output.missing(m->output.context, missing->sequence, (int)missing->ranks[0], missing->host,
+                          missing->text);
 }
 
 /* It may have sent this before it knew of our group.  And a group does not die of its rendezvous, whatever

@@ -50,9 +50,9 @@ struct membership_output {
     void (*look)(void *context, struct membership_calls *calls);
     /* The call that this rank made under that number; false where it is not known (any more, or yet). */
     bool (*recall)(void *context, uint64_t sequence, struct fingerprint *call);
-    /* The answer to membership_ask(): `rank` is the first that is missing, `text` names all of them and their
-     * last operations; not called when nobody is missing. */
-    void (*missing)(void *context, uint64_t sequence, int rank, const char *text);
+    /* The answer to membership_ask(): `rank` on `host` is the furthest behind of those that are missing,
+     * `text` names all of them and their last operations; not called when nobody is missing. */
+    void (*missing)(void *context, uint64_t sequence, int rank, const char *host, const char *text);
     void (*goodbye)(void *context); /* a neighbour said it */
 };
 

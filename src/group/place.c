@@ -44,6 +44,7 @@ int place_from_welcome(struct group_place *place, const Wire__Welcome *welcome, 
         .instance = welcome->instance,
         .generation = welcome->generation,
         .embedded = welcome->embedded,
+        .server = welcome->server,
     };
     memcpy(read.member_id, place->member_id, MEMBER_ID_BYTES);
     if (welcome->size < size_min || welcome->size > size_max || welcome->rank >= welcome->size ||

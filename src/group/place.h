@@ -21,7 +21,8 @@ struct group_place {
     int local_size; /* ranks on this host */
     uint64_t instance;
     uint32_t generation;
-    bool embedded; /* rank 0 serves the rendezvous */
+    bool embedded; /* the rendezvous lives in the process of a member, */
+    int server;    /* of this rank; -1: unknown, or it does not */
     uint8_t member_id[MEMBER_ID_BYTES];
     struct neighbour next, previous; /* of rank -1 in a group of one */
 };

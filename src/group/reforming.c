@@ -216,6 +216,18 @@ int64_t reforming_hear(struct job *job, int rank, int64_t now_ms)
     return reforming_review(job, rank, now_ms);
 }
 
+/* Who serves now could not, were the process still there that did. */
+static void note_lost_server(struct job *job, const struct member *member, int64_t now_ms)
+{
+    const Wire__Previous *previous = member->join->previous;
+    int server = previous->server;
+    if (!member->join->serves || previous->generation != job->generation || server < 0 ||
+        server >= job->size || server == member->rank || job->standings[server].willing)
+        return;
+    job->standings[server].left = true;
+    reforming_review(job, server, now_ms);
+}
+
 int64_t reforming_come(struct job *job, const struct member *member, int64_t now_ms)
 {
     struct standing *standing = &job->standings[member->rank];
@@ -226,6 +238,7 @@ int64_t reforming_come(struct job *job, const struct member *member, int64_t now
     if (member->join->dead_after_ms > job->silence_ms)
         job->silence_ms = member->join->dead_after_ms;
     reforming_review(job, member->rank, now_ms);
+    note_lost_server(job, member, now_ms);
     if (!previous->cause || previous->generation != job->generation)
         return NEVER;
     return reforming_accuse(job, previous->cause, member->rank, now_ms);
@@ -316,6 +329,29 @@ static void report_group(struct job *job)
     }
     report_completed(job, job->report.previous_generation);
     report_lost(job);
+}
+
+int reforming_check_outcome(struct job *job, bool timed_out, struct tutti_error *error)
+{
+    char awaited[256];
+    if (timed_out && job->adopted && job->willing <= job->awaited)
+        return error_set(
+            error, TUTTI_ERR_TIMEOUT,
+            "job '%s' cannot be re-formed: this rendezvous has not seen generation %u of it, and only "
+            "%d of the %d members that may live have come; the others (%s) may have gone on without "
+            "them",
+            job->name, (unsigned)job->generation, job->willing, job->willing + job->awaited,
+            reforming_print_awaited(job, awaited, sizeof awaited));
+    int accused = 0;
+    for (int rank = 0; rank < job->size; rank++)
+        accused += job->standings[rank].willing && job->standings[rank].accused_ms != NEVER;
+    if (accused == job->willing && job->willing < job->size)
+        return error_set(
+            error, TUTTI_ERR_REFUSED,
+            "generation %u of job '%s' is over: the others gave up the members that want to re-form it, "
+            "and are not here: %.600s",
+            (unsigned)job->generation, job->name, job->cause.error.message);
+    return TUTTI_OK;
 }
 
 void reforming_finish(struct job *job)

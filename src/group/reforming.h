@@ -56,6 +56,11 @@ int64_t reforming_come(struct job *job, const struct member *member, int64_t now
 /* The connection of the rank has gone.  Returns as reforming_review(). */
 int64_t reforming_go(struct job *job, int rank, int64_t now_ms);
 
+/* Why the willing ones must not become a group: they have waited in vain for at least as many of a group that
+ * is known only from what they say, and which may have gone on elsewhere (`timed_out`); or others have all of
+ * them for lost, and are not here.  TUTTI_OK when they may. */
+int reforming_check_outcome(struct job *job, bool timed_out, struct tutti_error *error);
+
 /* Makes the willing ones the group, and the report of how it came about; frees the other members, which are
  * not connected any more.  The generation is still the old one. */
 void reforming_finish(struct job *job);

@@ -61,11 +61,28 @@ static void turn_away(struct rendezvous *r, struct member *member, struct tutti_
     member_free(member);
 }
 
+static void rest(struct rendezvous *r, struct job *job, int64_t now_ms);
+
+/* Ends the job for all that are in it. */
+static void dissolve(struct rendezvous *r, struct job *job, struct tutti_error *error, int64_t now_ms)
+{
+    struct member *member;
+    for (member = TAILQ_FIRST(&job->members); member; member = TAILQ_NEXT(member, entry)) {
+        if (member->connected)
+            send_away(r, member, error);
+    }
+    rest(r, job, now_ms);
+}
+
 /* The willing ones are the new group. */
-static void re_form(struct rendezvous *r, struct job *job, int64_t now_ms)
+static void re_form(struct rendezvous *r, struct job *job, bool timed_out, int64_t now_ms)
 {
     struct tutti_error error;
     struct member *member;
+    if (reforming_check_outcome(job, timed_out, &error) < 0) {
+        dissolve(r, job, &error, now_ms);
+        return;
+    }
     for (member = TAILQ_FIRST(&job->members); member; member = TAILQ_NEXT(member, entry)) {
         if (member->connected && !job->standings[member->rank].willing) {
             const Wire__Previous previous = {.rank = (uint32_t)member->rank, .generation = job->generation};
@@ -137,7 +154,7 @@ static void settle(struct rendezvous *r, struct job *job, int64_t now_ms)
             rendezvous_expect(r, reforming_review_all(job, now_ms));
             settle(r, job, now_ms);
         } else if (job->awaited == 0) {
-            re_form(r, job, now_ms);
+            re_form(r, job, false, now_ms);
         }
         break;
     }
@@ -189,10 +206,7 @@ static void time_out(struct rendezvous *r, struct job *job, const struct member 
               job->name, (unsigned)timeout_ms, job->count, job->size,
               job_print_present(job, present, sizeof present),
               job_print_missing(job, missing, sizeof missing));
-    struct member *member;
-    for (member = TAILQ_FIRST(&job->members); member; member = TAILQ_NEXT(member, entry))
-        send_away(r, member, &error);
-    rest(r, job, now_ms);
+    dissolve(r, job, &error, now_ms);
 }
 
 static void tick_filling(struct rendezvous *r, struct job *job, int64_t now_ms)
@@ -247,7 +261,7 @@ static void tick_reforming(struct rendezvous *r, struct job *job, int64_t now_ms
     struct member *member;
     for (member = TAILQ_FIRST(&job->members); member; member = TAILQ_NEXT(member, entry)) {
         if (job->standings[member->rank].willing && member->refuse_ms <= now_ms) {
-            re_form(r, job, now_ms);
+            re_form(r, job, true, now_ms);
             return;
         }
     }
@@ -346,6 +360,18 @@ void rendezvous_free(struct rendezvous *r)
     free(r);
 }
 
+/* What is known of the job is what members of an older group have said. */
+static void give_way_to_newer_group(struct rendezvous *r, struct job *job, const Wire__Previous *previous,
+                                    int64_t now_ms)
+{
+    struct tutti_error error;
+    if (!job->adopted || !previous || previous->generation <= job->generation)
+        return;
+    const Wire__Previous older = {.rank = previous->rank, .generation = job->generation};
+    reforming_left_behind(job, previous->generation, &older, &error);
+    dissolve(r, job, &error, now_ms);
+}
+
 static void join(struct rendezvous *r, uint64_t connection, const Wire__Join *message, int64_t now_ms)
 {
     struct tutti_error error;
@@ -358,6 +384,7 @@ static void join(struct rendezvous *r, uint64_t connection, const Wire__Join *me
         answer_refused(&r->output, connection, &error);
         return;
     }
+    give_way_to_newer_group(r, job, message->previous, now_ms);
     struct member *member = registry_add_member(&r->registry, connection, message, now_ms);
     if (!member) {
         error_set(&error, TUTTI_ERR_MEMORY, "the rendezvous has no memory for one more member");

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include "group/answer.h"
 
-#define NAMED_MAX 8 /* members in a text */
+#define NAMED_MAX    8 /* members in a text */
+#define OTHERS_BYTES 200
 
 /* ---- The answer ---------------------------------------------------------------------------------- */
 
@@ -62,6 +63,23 @@ static int print_member(const struct member *member, char *text, size_t text_siz
                     (unsigned long long)member->latest);
 }
 
+static int compare_ranks(const void *left, const void *right)
+{
+    return *(const int *)left - *(const int *)right;
+}
+
+/* "; and ranks 9-12" */
+static void print_others(const struct job *job, const uint32_t *ranks, int count, char *text,
+                         size_t text_size)
+{
+    char list[OTHERS_BYTES];
+    int *ascending = job->scratch + job->size; /* `ranks` lies in the first half */
+    for (int i = 0; i < count; i++)
+        ascending[i] = (int)ranks[i];
+    qsort(ascending, (size_t)count, sizeof *ascending, compare_ranks);
+    snprintf(text, text_size, "; and %s", topology_print_ranks(ascending, count, list, sizeof list));
+}
+
 static void print_missing(const struct job *job, const uint32_t *ranks, int count, char *text,
                           size_t text_size)
 {
@@ -72,13 +90,13 @@ static void print_missing(const struct job *job, const uint32_t *ranks, int coun
         used += (size_t)print_member(job->by_rank[ranks[i]], text + used, text_size - used);
     }
     if (count > NAMED_MAX)
-        snprintf(text + used, text_size - used, "; and %d more", count - NAMED_MAX);
+        print_others(job, ranks + NAMED_MAX, count - NAMED_MAX, text + used, text_size - used);
 }
 
 /* Everybody waits in the same operation as a rule, so that the answer to one asker serves the next. */
 static void finish(const struct rendezvous_output *output, struct job *job)
 {
-    char text[NAMED_MAX * (MEMBER_TEXT_BYTES + MEMBER_CALL_BYTES + 64)];
+    char text[NAMED_MAX * (MEMBER_TEXT_BYTES + MEMBER_CALL_BYTES + 64) + OTHERS_BYTES];
     uint32_t *ranks = (uint32_t *)job->scratch;
     uint64_t sequence = 0; /* to which the answer is there */
     int count = 0;

@@ -152,6 +152,9 @@ static int decode_header(struct stream_link *s, uint32_t length, struct tutti_er
 {
     int status = frame_decode(s->head_in, &s->frame_in, error);
     if (status < 0) {
+        struct tutti_error named;
+        error_set(&named, status, "cannot read what %s sent: %.800s", s->peer_text, error->message);
+        *error = named;
         error->rank = s->link.peer;
         return status;
     }

@@ -193,7 +193,8 @@ static int check_missing(const Wire__Missing *missing, struct tutti_error *error
 {
     if (missing->n_ranks > RANKS_MAX)
         return refuse(error, "are more than 4096", "the missing ranks");
-    return check_text(missing->text, "the text", error);
+    int status = check_text(missing->host, "the host name", error);
+    return status < 0 ? status : check_text(missing->text, "the text", error);
 }
 
 static int check_body(const Wire__Control *message, struct tutti_error *error)

@@ -135,9 +135,9 @@ static inline bool on_recall(void *context, uint64_t sequence, struct fingerprin
     return true;
 }
 
-static inline void on_missing(void *context, uint64_t sequence, int rank, const char *text)
+static inline void on_missing(void *context, uint64_t sequence, int rank, const char *host, const char *text)
 {
-    hear(context, "missing in %d: first rank %d: %s\n", (int)sequence, rank, text);
+    hear(context, "missing in %d: first rank %d on '%s': %s\n", (int)sequence, rank, host, text);
 }
 
 static inline void on_goodbye(void *context)

@@ -23,6 +23,7 @@ struct trace {
     int64_t now_ms;
     uint64_t next_random;
     uint64_t instance;      /* of the latest group that anybody was welcomed to */
+    int last_server;        /* the rank that the latest Welcome named */
     Wire__Abort last_abort; /* without its texts, which were borrowed */
     bool silent;            /* only counts */
     long sends, closes;
@@ -53,6 +54,7 @@ static void hear_reformed(struct trace *t, const Wire__Reformed *reformed)
 
 static void hear_welcome(struct trace *t, uint64_t connection, const Wire__Welcome *w)
 {
+    t->last_server = w->server;
     assert_true(w->instance != 0);
     t->instance = w->instance;
     hear(t, "%d welcome %u/%u gen %u local %u/%u hosts %u", (int)connection, w->rank, w->size, w->generation,
@@ -170,6 +172,7 @@ struct candidate {
     uint32_t pid;             /* 0: made of the connection */
     Wire__Previous *previous; /* NULL: a new member */
     uint32_t dead_after_ms;   /* 0: not told */
+    bool serves;              /* the rendezvous lives in its process */
 };
 
 static inline void tell(struct trace *t, uint64_t connection, Wire__Control__BodyCase body_case, void *body)
@@ -205,6 +208,7 @@ static void say(struct trace *t, uint64_t connection, const struct candidate *ca
     join.missing_after_ms = candidate->warn_ms;
     join.previous = candidate->previous;
     join.dead_after_ms = candidate->dead_after_ms;
+    join.serves = candidate->serves;
     tell(t, connection, WIRE__CONTROL__BODY_JOIN, &join);
     /* The machine must not keep what was lent to it. */
     memset(id, 0xdd, sizeof id);

@@ -287,12 +287,13 @@ static void a_roll_call_names_all_that_are_missing(void **state)
 {
     struct world *w = *state;
     lateness_expire_by_roll_call(
-        &w->view, 3,
+        &w->view, 3, "b",
         "rank 3 (host b, pid 4711), whose last call was all_reduce(sum, 4 x float32) as "
         "operation 16; rank 0 (host a, pid 1), which has made no call yet",
         &w->error);
     assert_int_equal(w->error.code, TUTTI_ERR_TIMEOUT);
     assert_int_equal(w->error.rank, 3);
+    assert_string_equal(w->error.host, "b");
     assert_string_equal(
         w->error.message,
         "did not complete within 2.0 s, its deadline: missing: rank 3 (host b, pid 4711), whose "
@@ -306,7 +307,7 @@ static void a_roll_call_of_thousands_is_cut(void **state)
     char text[4097];
     memset(text, 'r', sizeof text - 1);
     text[sizeof text - 1] = '\0';
-    lateness_expire_by_roll_call(&w->view, 0, text, &w->error);
+    lateness_expire_by_roll_call(&w->view, 0, "b", text, &w->error);
     assert_int_equal(w->error.rank, 0);
     assert_string_equal(w->error.message + strlen(w->error.message) - 4, "r...");
 }

@@ -157,7 +157,7 @@ static void who_is_late_asks_the_rendezvous_and_hears_who_is_missing(void **stat
     membership_ask(&t->membership, 17);
     assert_heard(t, "rendezvous late in 17 of generation 3\n");
     say_missing(t, GENERATION, 17, ranks, 2, "rank 0 (host a, pid 1); rank 3 (host b, pid 2)");
-    assert_heard(t, "missing in 17: first rank 0: rank 0 (host a, pid 1); rank 3 (host b, pid 2)\n");
+    assert_heard(t, "missing in 17: first rank 0 on '': rank 0 (host a, pid 1); rank 3 (host b, pid 2)\n");
 }
 
 static void where_nobody_is_missing_nothing_is_said(void **state)

@@ -82,6 +82,7 @@ static void *failing_tsearch(const void *key, void **root, int (*compare)(const 
 #define reforming_set_cause             failing_reforming_set_cause
 #define reforming_set_cause_of_survivor failing_reforming_set_cause_of_survivor
 #define reforming_set_cause_of_loss     failing_reforming_set_cause_of_loss
+#define reforming_check_outcome         failing_reforming_check_outcome
 #define reforming_ask                   failing_reforming_ask
 #define reforming_hear                  failing_reforming_hear
 #define reforming_review                failing_reforming_review
