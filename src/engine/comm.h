@@ -26,7 +26,6 @@
 #include "group/membership.h"
 
 #define COMM_ALGORITHMS_MAX 32 /* of the table in algorithm/ */
-#define COMM_RECENT_CALLS   64 /* remembered, to compare them with those of the neighbours */
 
 /* Who moves data.  FREE: nobody right now.  CALLER: a thread in a blocking call or a wait.  LOOP: the worker,
  * in a callback; it gives the token back before it returns to libuv. */
@@ -105,11 +104,11 @@ struct tutti_comm {
     struct schedule **schedules[COMM_ALGORITHMS_MAX]; /* by algorithm, then root; made on first use */
     uint8_t *scratch;
     size_t scratch_bytes;
-    struct scratch_block *retired;                      /* outgrown while operations still used them */
-    uint64_t sequence;                                  /* of the latest call */
-    uint64_t completed;                                 /* of the latest that has completed */
-    bool finalizes;                                     /* the next call is that of finalize */
-    struct fingerprint recent_calls[COMM_RECENT_CALLS]; /* by sequence modulo their number */
+    struct scratch_block *retired;                          /* outgrown while operations still used them */
+    uint64_t sequence;                                      /* of the latest call */
+    uint64_t completed;                                     /* of the latest that has completed */
+    bool finalizes;                                         /* the next call is that of finalize */
+    struct fingerprint recent_calls[EXECUTOR_RECENT_CALLS]; /* by sequence modulo their number */
     atomic_uint_fast64_t late_sequence; /* the operation about which the rendezvous is to be asked */
     atomic_int phase;                   /* enum comm_phase; changed under the lock */
     int64_t last_due_ns;                /* of the request at the end of the queue */

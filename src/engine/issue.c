@@ -214,7 +214,7 @@ int issue_calls(tutti_comm *comm, const struct tutti_call *calls, size_t count, 
                          operation_name(calls[0].op), calls[0].count);
     }
     for (size_t i = 0; i < request->count; i++)
-        comm->recent_calls[++comm->sequence % COMM_RECENT_CALLS] = request->executors[i].operation.call;
+        comm->recent_calls[++comm->sequence % EXECUTOR_RECENT_CALLS] = request->executors[i].operation.call;
     set_due(comm, request);
     *comm->tail = request;
     comm->tail = &request->next;

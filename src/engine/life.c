@@ -139,6 +139,7 @@ static void be_joined(tutti_comm *comm)
         .out = comm->out,
         .instance = comm->place.instance,
         .generation = comm->place.generation,
+        .recent_calls = comm->recent_calls,
         .slice_bytes = (uint32_t)values->slice_bytes,
         .checksum = values->checksum != 0,
         .kernels = reduce_table(),

@@ -43,7 +43,7 @@ static void on_look(void *context, struct membership_calls *calls)
     pthread_mutex_lock(&comm->lock);
     calls->latest = comm->sequence;
     if (comm->sequence > 0)
-        calls->latest_call = comm->recent_calls[comm->sequence % COMM_RECENT_CALLS];
+        calls->latest_call = comm->recent_calls[comm->sequence % EXECUTOR_RECENT_CALLS];
     const struct operation *operation = comm_operation_under_way(comm);
     if (operation) {
         calls->under_way = operation->sequence;
@@ -56,9 +56,10 @@ static bool on_recall(void *context, uint64_t sequence, struct fingerprint *call
 {
     tutti_comm *comm = context;
     pthread_mutex_lock(&comm->lock);
-    bool known = sequence > 0 && sequence <= comm->sequence && sequence + COMM_RECENT_CALLS > comm->sequence;
+    bool known =
+        sequence > 0 && sequence <= comm->sequence && sequence + EXECUTOR_RECENT_CALLS > comm->sequence;
     if (known)
-        *call = comm->recent_calls[sequence % COMM_RECENT_CALLS];
+        *call = comm->recent_calls[sequence % EXECUTOR_RECENT_CALLS];
     pthread_mutex_unlock(&comm->lock);
     return known;
 }

@@ -90,6 +90,20 @@ static uint8_t *slice_at(const struct executor *x, const struct executor_cursor 
 
 /* ---- The receiving cursor ---------------------------------------------------------------------- */
 
+/* Which of our calls to show beside theirs: that of the same number where it is known and differs, since it
+ * is where the ranks parted; else the one under way. */
+static struct mismatch_side our_side(const struct executor *x, const struct frame *frame)
+{
+    const struct operation *operation = &x->operation;
+    const struct fingerprint *recent = x->group->recent_calls;
+    uint64_t theirs = frame->sequence;
+    if (recent && theirs > 0 && theirs < operation->sequence &&
+        theirs + EXECUTOR_RECENT_CALLS > operation->sequence &&
+        !fingerprint_equal(&recent[theirs % EXECUTOR_RECENT_CALLS], &frame->call))
+        return (struct mismatch_side){x->schedule->rank, theirs, &recent[theirs % EXECUTOR_RECENT_CALLS]};
+    return (struct mismatch_side){x->schedule->rank, operation->sequence, &operation->call};
+}
+
 /* Is the frame the one that this operation expects?  The header was intact, so what differs is what the
  * peer called, or which group it belongs to. */
 static int frame_check(const struct executor *x, const struct link *link, const struct frame *frame,
@@ -105,7 +119,7 @@ static int frame_check(const struct executor *x, const struct link *link, const 
             (unsigned long long)x->group->instance, (unsigned)x->group->generation);
     } else if (frame->sequence != operation->sequence || !fingerprint_equal(&frame->call, &operation->call)) {
         const struct mismatch_side theirs = {link->peer, frame->sequence, &frame->call};
-        const struct mismatch_side ours = {x->schedule->rank, operation->sequence, &operation->call};
+        const struct mismatch_side ours = our_side(x, frame);
         return mismatch_error(&theirs, &ours, error);
     } else if (frame->type != FRAME_DATA || frame->length != length) {
         error_set(error, TUTTI_ERR_PROTOCOL,

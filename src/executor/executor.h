@@ -11,12 +11,17 @@
 #include "schedule/schedule.h"
 #include "tensor/reduce.h"
 
+#define EXECUTOR_RECENT_CALLS 64
+
 /* What is the same for every operation of a communicator. */
 struct executor_group {
     struct link *const *in;  /* by rank: the link to receive from; NULL where there is none */
     struct link *const *out; /* by rank: the link to send to */
     uint64_t instance;
     uint32_t generation;
+    /* The latest calls of this rank, by sequence modulo EXECUTOR_RECENT_CALLS; NULL where they are not kept.
+     */
+    const struct fingerprint *recent_calls;
     uint32_t slice_bytes; /* most bytes of payload in one frame, at least one element */
     bool checksum;
     const struct reduce_table *kernels;

@@ -148,11 +148,48 @@ static void a_rank_that_calls_something_else_is_named_with_both_calls(void **sta
     sim_free(&sim);
 }
 
+static void
+a_frame_of_an_earlier_operation_is_shown_beside_the_call_that_was_made_under_its_number(void **state)
+{
+    (void)state;
+    struct sim sim;
+    sim_init(&sim, 3, 2);
+    int64_t data[2][4] = {{1, 2, 3, 4}, {1, 2, 3, 4}};
+    struct fingerprint recent[EXECUTOR_RECENT_CALLS] = {
+        [1] = {.operation = TUTTI_BROADCAST, .type = TUTTI_INT64, .root = 0, .count = 4}};
+    struct fingerprint calls[2] = {
+        {.operation = TUTTI_BARRIER},
+        {.operation = TUTTI_BROADCAST, .type = TUTTI_INT64, .root = 1, .count = 4}};
+    sim.groups[0].recent_calls = recent;
+    sim.schedules[0] = schedule_new(TUTTI_BARRIER, "ring", ring_barrier, 0, 2, 0);
+    sim.schedules[1] = schedule_new(TUTTI_BROADCAST, "ring", ring_broadcast, 1, 2, 1);
+    for (int rank = 0; rank < 2; rank++) {
+        executor_init(&sim.executors[rank], &sim.groups[rank], sim.schedules[rank], &calls[rank], data[rank],
+                      data[rank], NULL);
+        executor_start(&sim.executors[rank], rank == 0 ? 2 : 1, 0, INT64_MAX);
+    }
+    struct tutti_error error = TUTTI_ERROR_INIT;
+    int status = TUTTI_PENDING;
+    while (status == TUTTI_PENDING) {
+        sim.executors[1].operation.progress(&sim.executors[1].operation, &error);
+        status = sim.executors[0].operation.progress(&sim.executors[0].operation, &error);
+    }
+    assert_int_equal(status, TUTTI_ERR_MISMATCH);
+    assert_non_null(strstr(error.message,
+                           "rank 1 called broadcast(root 1, 4 x int64) as operation 1, rank 0 called "
+                           "broadcast(root 0, 4 x int64) as operation 1"));
+    for (int rank = 0; rank < 2; rank++)
+        schedule_free(sim.schedules[rank]);
+    sim_free(&sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_operation_gives_the_right_result_over_links_that_stutter),
         cmocka_unit_test(a_rank_that_calls_something_else_is_named_with_both_calls),
+        cmocka_unit_test(
+            a_frame_of_an_earlier_operation_is_shown_beside_the_call_that_was_made_under_its_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
