@@ -55,6 +55,7 @@ struct comm_ring {
     struct connection *connection[SIDES]; /* NULL when gone */
     uv_timer_t heartbeat, deadline;
     uv_poll_t readable, writable; /* data links, armed while asynchronous calls are blocked */
+    bool is_open;                 /* `membership` is */
     bool timers_made, polls_made;
     int handles;                        /* open ones of these, and the service; under the lock when closing */
     struct rendezvous_service *service; /* rank 0, unless somebody else serves */
@@ -189,6 +190,8 @@ void progress_drive_on_loop(void *comm);
  * none).  A neighbour may go on wiring for `grace_ms` before it says its first word. */
 int ring_open(tutti_comm *comm, const int control_fds[2], struct connection *rendezvous, int grace_ms,
               struct tutti_error *error);
+/* A group of one has no ring, but the loop needs the timers for its calls, too.  A task. */
+void ring_make_timers(void *comm);
 void ring_send_abort(void *comm);  /* a task */
 void ring_drain(void *comm);       /* a task: reads what has arrived on the control connections */
 void ring_announce(void *comm);    /* a task: tells the neighbours in which call this rank waits */

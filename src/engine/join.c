@@ -252,8 +252,23 @@ static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *
     uv_freeaddrinfo(addresses);
 }
 
+/* A numeric address needs no resolver, whose answer nobody could cancel. */
+static bool is_numeric(struct join *join)
+{
+    char text[300];
+    snprintf(text, sizeof text, strchr(join->meeting.name, ':') ? "[%s]:%u" : "%s:%u", join->meeting.name,
+             (unsigned)join->meeting.port);
+    join->targets.count = 0;
+    return connector_add_text(&join->targets, text);
+}
+
 static void join_resolve(struct join *join)
 {
+    if (is_numeric(join)) {
+        if (!serving_failed(join))
+            join_connect(join);
+        return;
+    }
     char port[16];
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
     struct resolution *resolution = calloc(1, sizeof *resolution);
@@ -385,6 +400,7 @@ static void on_welcome(struct join *join, const Wire__Welcome *welcome)
     comm->log.rank = comm->place.rank;
     note_reformed(comm, welcome->reformed);
     if (comm->place.size == 1) {
+        ring_make_timers(comm);
         join_finish(join, &error);
         return;
     }
@@ -462,12 +478,31 @@ static void on_frame(struct connection *connection, const struct frame *frame, c
     wire__control__free_unpacked(message, NULL);
 }
 
+/* It has done its part.  But where it lived in a member, that member is gone, and has not left in peace, for
+ * this one is not wired yet; its neighbours, who are wiring as well, do not notice. */
+static void rendezvous_left(struct join *join)
+{
+    const struct group_place *place = &join->comm->place;
+    struct tutti_error error;
+    if (!place->embedded || place->server < 0 || place->server == place->rank)
+        return;
+    error_set(
+        &error, TUTTI_ERR_PEER_LOST,
+        "rank %d lost rank %d, which served the rendezvous, while the ring was being connected: its process "
+        "ended or was killed",
+        place->rank, place->server);
+    error.rank = place->server;
+    join_finish(join, &error);
+}
+
 static void on_closed(struct connection *connection, const struct tutti_error *why)
 {
     struct join *join = connection_context(connection);
     join->connection = NULL;
-    if (join->state == JOIN_WIRING) /* it has done its part */
+    if (join->state == JOIN_WIRING) {
+        rendezvous_left(join);
         return;
+    }
     if (why->code == TUTTI_ERR_PROTOCOL || why->code == TUTTI_ERR_VERSION) {
         char where[300];
         struct tutti_error error;

@@ -128,6 +128,7 @@ static void group_of_one(tutti_comm *comm)
     comm->place.size = comm->place.local_size = 1;
     comm->log.rank = 0;
     comm->place.generation = 1;
+    worker_call(comm->worker, ring_make_timers, comm);
 }
 
 /* The group is there: calls may begin. */
@@ -250,11 +251,10 @@ static int join_again(tutti_comm *comm, tutti_comm *failed, int timeout_ms, stru
         return TUTTI_OK;
     }
     struct hand_over there = {failed, comm}, back = {comm, failed};
-    if (failed->ring.service)
-        worker_call(comm->worker, hand_service_over, &there);
+    worker_call(comm->worker, hand_service_over, &there);
     int status = join_group(comm, timeout_ms, error);
     bool welcomed = comm->place.size > 0;
-    if (status < 0 && comm->ring.service && !welcomed)
+    if (status < 0 && !welcomed)
         worker_call(comm->worker, hand_service_over, &back);
     return status;
 }

@@ -322,9 +322,10 @@ static void arm_polls(tutti_comm *comm, const tutti_request *head)
         uv_timer_start(&comm->ring.deadline, on_deadline, left_ms > 0 ? (uint64_t)left_ms : 0, 0);
         return;
     }
-    if (go_on || operation->wait.receive)
+    bool polls = comm->ring.polls_made; /* not in a group of one, which is never blocked */
+    if (polls && (go_on || operation->wait.receive))
         uv_poll_start(&comm->ring.readable, UV_READABLE | UV_DISCONNECT, on_data_link);
-    if (go_on || operation->wait.send)
+    if (polls && (go_on || operation->wait.send))
         uv_poll_start(&comm->ring.writable, UV_WRITABLE | UV_DISCONNECT, on_data_link);
     int64_t now_ns = clock_now_ns(), next_ns = next_judgement_ns(comm, head, now_ns);
     int64_t left_ms = go_on ? 1 : next_ns > now_ns ? (next_ns - now_ns) / NS_PER_MS + 1 : 1;

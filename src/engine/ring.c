@@ -134,7 +134,7 @@ void ring_send_abort(void *argument)
     pthread_mutex_lock(&comm->lock);
     struct tutti_error failure = comm->failure;
     pthread_mutex_unlock(&comm->lock);
-    if (comm->ring.timers_made) /* else the ring was never open */
+    if (comm->ring.is_open)
         membership_tell(&comm->ring.membership, &failure);
     pthread_mutex_lock(&comm->lock);
     comm->abort_sent = true;
@@ -220,8 +220,19 @@ static int watch_links(tutti_comm *comm, struct tutti_error *error)
                : error_set(error, TUTTI_ERR_SYSTEM, "cannot watch the data links: %s", uv_strerror(status));
 }
 
-static void make_timers(tutti_comm *comm)
+static int connect_control(tutti_comm *comm, enum membership_side side, int fd, struct tutti_error *error)
 {
+    struct connection *connection = connection_new(worker_loop(comm->worker), fd, &ring_events, comm, error);
+    if (!connection)
+        return error->code;
+    connection_set_dead_after(connection, comm->settings.values.dead_after_ms);
+    comm->ring.connection[side] = connection;
+    return TUTTI_OK;
+}
+
+void ring_make_timers(void *argument)
+{
+    tutti_comm *comm = argument;
     struct comm_ring *ring = &comm->ring;
     uv_timer_init(worker_loop(comm->worker), &ring->heartbeat);
     uv_timer_init(worker_loop(comm->worker), &ring->deadline);
@@ -230,41 +241,37 @@ static void make_timers(tutti_comm *comm)
     ring->handles += 2;
 }
 
-int ring_open(tutti_comm *comm, const int control_fds[2], struct connection *rendezvous, int grace_ms,
-              struct tutti_error *error)
+static void open_membership(tutti_comm *comm, bool rendezvous, int grace_ms)
 {
     struct comm_ring *ring = &comm->ring;
     const struct tutti_config *values = &comm->settings.values;
-    int status = watch_links(comm, error);
-    for (int side = 0; side < SIDE_NEIGHBOURS; side++) {
-        if (status < 0) {
-            descriptor_close(control_fds[side]);
-            continue;
-        }
-        ring->connection[side] =
-            connection_new(worker_loop(comm->worker), control_fds[side], &ring_events, comm, error);
-        if (ring->connection[side])
-            connection_set_dead_after(ring->connection[side], values->dead_after_ms);
-        else
-            status = error->code;
-    }
-    if (status < 0) {
-        if (rendezvous)
-            connection_close(rendezvous, true);
-        return status;
-    }
-    if (rendezvous)
-        connection_hand_over(rendezvous, &ring_events, comm);
-    ring->connection[SIDE_RENDEZVOUS] = rendezvous;
-    make_timers(comm);
-    static const struct membership_output output = {NULL,      on_send,    on_fail,   on_look,
-                                                    on_recall, on_missing, on_goodbye};
-    struct membership_output mine = output;
-    mine.context = comm;
-    membership_open(&ring->membership, &comm->place, &mine, values->heartbeat_ms, values->dead_after_ms,
-                    grace_ms, rendezvous != NULL, now_ms(comm));
+    const struct membership_output output = {comm,      on_send,    on_fail,   on_look,
+                                             on_recall, on_missing, on_goodbye};
+    membership_open(&ring->membership, &comm->place, &output, values->heartbeat_ms, values->dead_after_ms,
+                    grace_ms, rendezvous, now_ms(comm));
+    ring->is_open = true;
     uint64_t tick_ms = (uint64_t)(values->heartbeat_ms / MEMBERSHIP_TICKS);
     uv_timer_start(&ring->heartbeat, on_heartbeat, tick_ms, tick_ms);
+}
+
+/* Also where one part fails the rest is made, so that the others can be told why. */
+int ring_open(tutti_comm *comm, const int control_fds[2], struct connection *rendezvous, int grace_ms,
+              struct tutti_error *error)
+{
+    ring_make_timers(comm);
+    if (rendezvous)
+        connection_hand_over(rendezvous, &ring_events, comm);
+    comm->ring.connection[SIDE_RENDEZVOUS] = rendezvous;
+    struct tutti_error later;
+    int status = watch_links(comm, error);
+    for (int side = 0; side < SIDE_NEIGHBOURS; side++) {
+        int connected =
+            connect_control(comm, (enum membership_side)side, control_fds[side], status < 0 ? &later : error);
+        status = status < 0 ? status : connected;
+    }
+    open_membership(comm, rendezvous != NULL, grace_ms);
+    if (status < 0)
+        return status;
     log_debug(&comm->log, "ring is open: next %s, previous %s", comm->place.next.text,
               comm->place.previous.text);
     failpoint_hit(&comm->failpoints, FAILPOINT_ring_open);
@@ -275,7 +282,7 @@ void ring_close(void *argument)
 {
     tutti_comm *comm = argument;
     struct comm_ring *ring = &comm->ring;
-    if (ring->timers_made)
+    if (ring->is_open)
         membership_leave(&ring->membership);
     for (int side = 0; side < SIDES; side++) {
         if (ring->connection[side])

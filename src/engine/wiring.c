@@ -18,10 +18,11 @@
 #include "transport/socket.h"
 #include "transport/stream.h"
 
-#define INCOMING_MAX       64   /* connections that have not said hello yet */
-#define ATTEMPT_TIMEOUT_MS 3000 /* for one address of several */
-#define RETRY_MS           20
-#define ACCEPT_PAUSE_MS    100 /* after the process has run out of descriptors */
+#define INCOMING_MAX        64   /* connections that have not said hello yet */
+#define ATTEMPT_TIMEOUT_MS  3000 /* for one address of several */
+#define RETRY_MS            20
+#define ACCEPT_PAUSE_MS     100 /* after the process has run out of descriptors */
+#define ACCEPT_FAILURES_MAX 10  /* in a row, until the ring does not come about */
 
 enum { DATA, CONTROL, ROLES };
 static const uint8_t role_number[ROLES] = {HELLO_DATA, HELLO_CONTROL};
@@ -59,6 +60,7 @@ struct acceptor {
     bool is_unix;
     struct watch *watch;
     struct alarm *resume;
+    int failures; /* since a connection was accepted */
 };
 
 struct wiring {
@@ -136,6 +138,16 @@ void wiring_stop(struct wiring *wiring, const struct tutti_error *why)
     if (wiring->accepted[CONTROL] >= 0)
         send_abort(wiring->comm, wiring->accepted[CONTROL], why);
     wiring_free(wiring);
+}
+
+/* It does not come about. */
+static void wiring_fail(struct wiring *wiring, const struct tutti_error *why)
+{
+    static const int none[2] = {-1, -1};
+    wiring_done done = wiring->done;
+    void *context = wiring->context;
+    wiring_stop(wiring, why);
+    done(context, none, why);
 }
 
 static struct link *make_link(tutti_comm *comm, int fd, bool is_unix, const struct neighbour *peer)
@@ -380,10 +392,12 @@ static void incoming_hello(struct incoming *incoming)
     int role = hello.role == HELLO_DATA ? DATA : CONTROL;
     struct hello answer = place_hello(&comm->place, hello.role, (int)hello.from);
     answer.verdict = (uint8_t)place_judge_hello(&comm->place, &hello);
-    if (!send_hello(incoming->fd, &answer) || answer.verdict != HELLO_ACCEPTED) {
+    bool answered = send_hello(incoming->fd, &answer);
+    if (!answered || answer.verdict != HELLO_ACCEPTED) {
         if (may_warn(wiring))
             log_warning(&comm->log, "dropped a connection from rank %u: %s", (unsigned)hello.from,
-                        hello_verdict_text(answer.verdict));
+                        answer.verdict == HELLO_ACCEPTED ? "it has gone already"
+                                                         : hello_verdict_text(answer.verdict));
         incoming_drop(incoming);
         return;
     }
@@ -440,8 +454,20 @@ static void resume_accepting(void *context)
  */
 static void pause_accepting(struct acceptor *acceptor, int error_number)
 {
-    log_warning(&acceptor->wiring->comm->log, "cannot accept a connection now, trying again in %d ms: %s",
-                ACCEPT_PAUSE_MS, strerror(error_number));
+    struct wiring *wiring = acceptor->wiring;
+    if (acceptor->failures++ == 0)
+        log_warning(&wiring->comm->log, "cannot accept a connection now, trying again: %s",
+                    strerror(error_number));
+    if (acceptor->failures > ACCEPT_FAILURES_MAX) {
+        struct tutti_error error;
+        error_set_errno(
+            &error, error_number,
+            "rank %d cannot accept the connections of %s; raise the limit of descriptors (ulimit -n)",
+            wiring->comm->place.rank, wiring->comm->place.previous.text);
+        error.rank = wiring->comm->place.rank;
+        wiring_fail(wiring, &error);
+        return;
+    }
     watch_free(acceptor->watch);
     acceptor->watch = NULL;
     alarm_set(acceptor->resume, ACCEPT_PAUSE_MS);
@@ -459,6 +485,7 @@ static void on_acceptable(void *context)
         pause_accepting(acceptor, -fd);
     if (fd < 0)
         return;
+    acceptor->failures = 0;
     struct incoming *incoming = incoming_entry(wiring);
     incoming->fd = fd;
     incoming->is_unix = acceptor->is_unix;

@@ -108,8 +108,25 @@ static void worker_destroy(struct worker *worker)
     free(worker);
 }
 
+/* libuv ends the process where it finds no descriptors for its first loop: two pipes, an epoll, an eventfd.
+ */
+static bool descriptors_are_left(struct tutti_error *error)
+{
+    int fds[6], count = 0;
+    while (count < 6 && (fds[count] = descriptor_event(0)) >= 0)
+        count++;
+    if (count < 6)
+        error_set_errno(error, errno, "no descriptors for a worker loop; raise the limit (ulimit -n)");
+    bool enough = count == 6;
+    while (count > 0)
+        descriptor_close(fds[--count]);
+    return enough;
+}
+
 static struct worker *worker_new(struct tutti_error *error)
 {
+    if (!descriptors_are_left(error))
+        return NULL;
     struct worker *worker = calloc(1, sizeof *worker);
     if (!worker) {
         error_set(error, TUTTI_ERR_MEMORY, "no memory for a worker loop");
