@@ -148,8 +148,8 @@ TUTTI_API int tutti_init(const struct tutti_config *config, tutti_comm **comm);
 TUTTI_API int tutti_finalize(tutti_comm *comm, int timeout_ms);
 
 /* Local: releases everything and, if the group is alive and not finalized, aborts it.  Pending requests
- * become invalid.  No other thread may use `comm` or its requests any more.  NULL is accepted.  May wait for a
- * look-up of a host's name that is still under way. */
+ * become invalid.  No other thread may use `comm` or its requests any more.  NULL is accepted.  May wait for
+ * a look-up of a host's name that is still under way. */
 TUTTI_API void tutti_free(tutti_comm *comm);
 
 /* Ends the group on every rank; `reason` (copied, may be NULL) is what the others are told: "aborted by rank

@@ -175,10 +175,12 @@ static int rejoin_group(struct rendezvous *r, struct job *job, struct member *me
     return TUTTI_OK;
 }
 
-/* A survivor, to a job of which nothing is known but what it says. */
+/* A survivor, to a job of which little is known but what it says. */
 static int rejoin_resting(struct rendezvous *r, struct job *job, struct member *member, int64_t now_ms,
                           struct tutti_error *error)
 {
+    const Wire__Previous *previous = member->join->previous;
+    bool known = job->generation == previous->generation && job->instance == previous->instance;
     int status = reforming_check(job, member, NULL, error);
     if (status == TUTTI_OK)
         status = job_adopt(job, member, error);
@@ -186,6 +188,9 @@ static int rejoin_resting(struct rendezvous *r, struct job *job, struct member *
         return status;
     registry_activate(&r->registry, job);
     job->reforming_ms = now_ms;
+    for (int rank = 0; known && rank < job->size; rank++)
+        job->standings[rank].gone_ms =
+            now_ms; /* the job has come to rest because all connections were gone */
     reforming_review_all(job, now_ms);
     status = rejoin_group(r, job, member, now_ms, error);
     if (status == TUTTI_OK)
