@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+#include "tell.h"
 #include "tutti/tutti.h"
 
 #define COUNT    50000
@@ -25,29 +25,6 @@ static float vector[COUNT];
 static tutti_comm *comm;
 static tutti_request *pending; /* of an asynchronous call, while children are made */
 static atomic_bool enough;
-
-static int64_t now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
-static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-static void say(const char *format, ...)
-{
-    char line[2048];
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(line, sizeof line - 1, format, arguments);
-    va_end(arguments);
-    if (length < 0 || length >= (int)sizeof line - 1)
-        abort();
-    line[length] = '\n';
-    if (write(STDOUT_FILENO, line, (size_t)length + 1) < 0)
-        _exit(4);
-}
 
 /* ---- The child: it may call only what is safe after fork() in a process with threads, and tutti ---------
  */

@@ -8,38 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+#include "tell.h"
 #include "tutti/tutti.h"
 
 #define COUNT 262144
 
 static float vector[COUNT];
 static int64_t call_began_us;
-
-static int64_t now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
-static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-/* One write for a line, so that lines of several ranks do not mix. */
-static void say(const char *format, ...)
-{
-    char line[2048];
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(line, sizeof line - 1, format, arguments);
-    va_end(arguments);
-    if (length < 0 || length >= (int)sizeof line - 1)
-        abort();
-    line[length] = '\n';
-    if (write(STDOUT_FILENO, line, (size_t)length + 1) < 0)
-        exit(4);
-}
 
 static void check(tutti_comm *comm, int status)
 {

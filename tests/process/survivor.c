@@ -36,6 +36,7 @@
 #include <unistd.h>
 #include "elements.h"
 #include "harm.h"
+#include "tell.h"
 
 #define FINALIZE_MS  15000
 #define FAIL_SOON_MS 1000 /* a call on a group that has failed already */
@@ -91,33 +92,9 @@ static unsigned round_number;
 
 /* ---- Telling and being told -------------------------------------------------------------------- */
 
-static int64_t now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
 static int since_ms(int64_t began_us)
 {
     return (int)((now_us() - began_us) / 1000);
-}
-
-static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-/* One write for a line, so that lines of several threads do not mix. */
-static void say(const char *format, ...)
-{
-    char line[4096];
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(line, sizeof line - 1, format, arguments);
-    va_end(arguments);
-    if (length < 0 || length >= (int)sizeof line - 1)
-        abort();
-    line[length] = '\n';
-    if (write(STDOUT_FILENO, line, (size_t)length + 1) < 0)
-        exit(4);
 }
 
 static _Noreturn void wrong(const char *format, ...) __attribute__((format(printf, 1, 2)));

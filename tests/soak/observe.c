@@ -2,33 +2,10 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <malloc.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
-
-int64_t now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
-void say(const char *format, ...)
-{
-    char line[2048];
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(line, sizeof line - 1, format, arguments);
-    va_end(arguments);
-    if (length < 0 || length >= (int)sizeof line - 1)
-        abort();
-    line[length] = '\n';
-    if (write(STDOUT_FILENO, line, (size_t)length + 1) < 0)
-        exit(4);
-}
 
 void say_failure(const char *what, tutti_comm *comm, int status, int64_t entered_us)
 {

@@ -2,14 +2,8 @@
 #ifndef TESTS_SOAK_OBSERVE_H
 #define TESTS_SOAK_OBSERVE_H
 
-#include <stdint.h>
+#include "../process/tell.h"
 #include "tutti/tutti.h"
-
-/* Of CLOCK_MONOTONIC: comparable among the processes of a host, and with Python's time.monotonic(). */
-int64_t now_us(void);
-
-/* Prints one line by one write, so that the lines of several processes do not mix. */
-void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* What this process holds, without the free memory that the C library keeps: how much that is, is chance. */
 struct holdings {
