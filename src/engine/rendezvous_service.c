@@ -154,9 +154,15 @@ static void tick_in(struct rendezvous_service *service, int64_t in_ms)
     uv_timer_start(&service->tick, on_tick, (uint64_t)in_ms, 0);
 }
 
+/* One that is overdue stays so: the event for which this is called may have been there before the process was
+ * stopped, and others that came meanwhile are still unread. */
 static void tick_soon(struct rendezvous_service *service)
 {
+    int64_t due_ms = service->tick_due_ms;
+    bool overdue = uv_is_active((uv_handle_t *)&service->tick) && due_ms < now_ms(service);
     tick_in(service, 0);
+    if (overdue)
+        service->tick_due_ms = due_ms;
 }
 
 static void drop(struct visitor *visitor, const char *why)
