@@ -371,21 +371,6 @@ static void on_wired(void *context, const int control_fds[2], const struct tutti
     join_finish(join, &error);
 }
 
-static void note_reformed(tutti_comm *comm, const Wire__Reformed *reformed)
-{
-    struct tutti_reform_info *info = &comm->reformed;
-    if (!reformed)
-        return;
-    info->previous_generation = reformed->previous_generation;
-    info->previous_rank = (int)reformed->previous_rank;
-    info->previous_size = (int)reformed->previous_size;
-    info->completed_everywhere = reformed->completed_everywhere;
-    info->completed_anywhere = reformed->completed_anywhere;
-    snprintf(info->lost, sizeof info->lost, "%s", reformed->lost);
-    if (reformed->cause)
-        control_to_error(reformed->cause, &info->cause);
-}
-
 static void on_welcome(struct join *join, const Wire__Welcome *welcome)
 {
     tutti_comm *comm = join->comm;
@@ -398,7 +383,7 @@ static void on_welcome(struct join *join, const Wire__Welcome *welcome)
     failpoint_hit(&comm->failpoints, FAILPOINT_welcome_received);
     join->state = JOIN_WIRING;
     comm->log.rank = comm->place.rank;
-    note_reformed(comm, welcome->reformed);
+    place_read_reformed(welcome->reformed, &comm->reformed);
     if (comm->place.size == 1) {
         ring_make_timers(comm);
         join_finish(join, &error);

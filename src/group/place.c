@@ -59,6 +59,20 @@ int place_from_welcome(struct group_place *place, const Wire__Welcome *welcome, 
     return TUTTI_OK;
 }
 
+void place_read_reformed(const Wire__Reformed *reformed, struct tutti_reform_info *info)
+{
+    if (!reformed)
+        return;
+    info->previous_generation = reformed->previous_generation;
+    info->previous_rank = (int)reformed->previous_rank;
+    info->previous_size = (int)reformed->previous_size;
+    info->completed_everywhere = reformed->completed_everywhere;
+    info->completed_anywhere = reformed->completed_anywhere;
+    snprintf(info->lost, sizeof info->lost, "%s", reformed->lost);
+    if (reformed->cause)
+        control_to_error(reformed->cause, &info->cause);
+}
+
 /* ---- Hellos ------------------------------------------------------------------------------------ */
 
 struct hello place_hello(const struct group_place *place, uint8_t role, int to)

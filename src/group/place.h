@@ -33,6 +33,9 @@ struct group_place {
 int place_from_welcome(struct group_place *place, const Wire__Welcome *welcome, const char *host, int size,
                        struct tutti_error *error);
 
+/* What a Welcome says of the group before; nothing changes where `reformed` is NULL. */
+void place_read_reformed(const Wire__Reformed *reformed, struct tutti_reform_info *info);
+
 /* The hello for a connection of `role` (enum hello_role) to the rank `to`. */
 struct hello place_hello(const struct group_place *place, uint8_t role, int to);
 

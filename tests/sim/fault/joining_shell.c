@@ -84,22 +84,6 @@ static void join_retry(struct comm *comm)
     event_set(&comm->sim->network, &j->retry, comm->node, j->retry_ms * NS_PER_MS, join_meet, comm);
 }
 
-static void note_reformed(struct comm *comm, const Wire__Reformed *reformed)
-{
-    struct tutti_reform_info *info = &comm->reformed;
-    if (!reformed)
-        return;
-    info->generation = comm->place.generation;
-    info->previous_generation = reformed->previous_generation;
-    info->previous_rank = (int)reformed->previous_rank;
-    info->previous_size = (int)reformed->previous_size;
-    info->completed_everywhere = reformed->completed_everywhere;
-    info->completed_anywhere = reformed->completed_anywhere;
-    snprintf(info->lost, sizeof info->lost, "%s", reformed->lost);
-    if (reformed->cause)
-        control_to_error(reformed->cause, &info->cause);
-}
-
 static void on_welcome(struct comm *comm, const Wire__Welcome *welcome)
 {
     struct tutti_error error = TUTTI_ERROR_INIT;
@@ -113,7 +97,9 @@ static void on_welcome(struct comm *comm, const Wire__Welcome *welcome)
     }
     SAY(comm->sim, process, "welcome: rank %d of %d, generation %u, instance %016llx", comm->place.rank,
         comm->place.size, (unsigned)comm->place.generation, (unsigned long long)comm->place.instance);
-    note_reformed(comm, welcome->reformed);
+    place_read_reformed(welcome->reformed, &comm->reformed);
+    if (welcome->reformed)
+        comm->reformed.generation = comm->place.generation;
     world_welcomed(comm->sim->world, comm);
     failpoint_hit(&comm->process->failpoints, FAILPOINT_welcome_received);
     if (comm->place.size == 1) {
