@@ -15,7 +15,7 @@ import cffi
 def declarations(compiler: str, header: str) -> str:
     """The header as cffi can read it: expanded, without comments, attributes and what it includes."""
     text = Path(header).read_text()
-    constants = re.findall(r"^#define (TUTTI_VERSION_\w+|TUTTI_RANK_ANY)\s", text, re.M)
+    constants = re.findall(r"^#define (TUTTI_VERSION_\w+|TUTTI_RANK_ANY|TUTTI_ANY_\w+|TUTTI_NO_COLOR)\s", text, re.M)
     # The types of the system's headers are known to cffi; expanding them would only confuse it.
     text = re.sub(r"^#include .*$", "", text, flags=re.M)
     command = [compiler, "-E", "-P", "-DTUTTI_STATIC", "-x", "c", "-"]

@@ -9,7 +9,9 @@
 #include "base/error.h"
 #include "engine/clock.h"
 #include "engine/life.h"
+#include "engine/split.h"
 #include "executor/arguments.h"
+#include "tensor/type.h"
 #include "transport/descriptor.h"
 
 #define TEXT2(x) #x
@@ -94,9 +96,10 @@ int tutti_abort(tutti_comm *comm, const char *reason)
     if (status < 0)
         return status;
     struct tutti_error error;
-    error_set(&error, TUTTI_ERR_ABORTED, "aborted by rank %d: %s", comm->place.rank,
+    int rank = comm_root_rank(comm, comm->place.rank);
+    error_set(&error, TUTTI_ERR_ABORTED, "aborted by rank %d: %s", rank,
               reason && *reason ? reason : "no reason given");
-    error.rank = comm->place.rank;
+    error.rank = rank;
     comm_fail(comm, &error);
     if (comm->worker)
         comm_await_abort_sent(comm);
@@ -160,6 +163,35 @@ int tutti_get_reform(const tutti_comm *comm, struct tutti_reform_info *info)
     return TUTTI_OK;
 }
 
+int tutti_root_rank(const tutti_comm *comm, int rank)
+{
+    return comm && rank >= 0 && rank < comm->place.size ? comm_root_rank(comm, rank) : -1;
+}
+
+/* Those of the ring first, then what else is open; NULL: there are not so many. */
+static const struct link *find_link(const tutti_comm *comm, int index, int *peer)
+{
+    const struct channel *ring = &comm->channels[CHANNEL_COLLECTIVES];
+    int at = 0;
+    for (int side = 0; side < 2; side++) {
+        *peer = side == 0 ? comm->place.next.rank : comm->place.previous.rank;
+        const struct link *link = side == 0 ? ring->out[*peer] : ring->in[*peer];
+        if (link && at++ == index)
+            return link;
+    }
+    for (int i = 0; i < CHANNELS; i++)
+        for (int way = 0; way < 2 * comm->place.size; way++) {
+            bool out = way % 2 == 0;
+            *peer = way / 2;
+            bool of_ring = i == CHANNEL_COLLECTIVES &&
+                           *peer == (out ? comm->place.next.rank : comm->place.previous.rank);
+            const struct link *link = out ? comm->channels[i].out[*peer] : comm->channels[i].in[*peer];
+            if (link && !of_ring && at++ == index)
+                return link;
+        }
+    return NULL;
+}
+
 int tutti_get_link(tutti_comm *comm, int index, struct tutti_link_info *info)
 {
     int status = check_handle(comm);
@@ -168,19 +200,21 @@ int tutti_get_link(tutti_comm *comm, int index, struct tutti_link_info *info)
     if (!info || info->struct_size < sizeof *info)
         return argument_error(
             comm, "tutti_get_link: begin with struct tutti_link_info info = TUTTI_LINK_INFO_INIT");
-    const struct neighbour *peer = index == 1 ? &comm->place.previous : &comm->place.next;
+    pthread_mutex_lock(&comm->lock);
     const struct link *link = NULL;
-    if (index >= 0 && index <= 1 && comm->place.size > 1 && comm->in && comm->out)
-        link = index == 0 ? comm->out[peer->rank] : comm->in[peer->rank];
+    int peer = -1;
+    if (index >= 0 && comm->place.size > 1 && comm->channels[CHANNEL_COLLECTIVES].in)
+        link = find_link(comm, index, &peer);
+    pthread_mutex_unlock(&comm->lock);
     if (!link)
         return argument_error(
             comm,
             "tutti_get_link: there is no link %d; a connected group of more than one has 0 (to "
-            "the next rank) and 1 (from the previous)",
+            "the next rank), 1 (from the previous) and those that were opened since",
             index);
-    info->peer = peer->rank;
+    info->peer = peer;
     snprintf(info->transport, sizeof info->transport, "%s", link->ops->transport);
-    snprintf(info->host, sizeof info->host, "%s", peer->host_name);
+    snprintf(info->host, sizeof info->host, "%s", comm_member(comm, peer)->host_name);
     info->sent_bytes = link->sent_bytes;
     info->received_bytes = link->received_bytes;
     return TUTTI_OK;
@@ -250,43 +284,175 @@ int tutti_wait(tutti_request **request, int timeout_ms)
     return is_of_parent((*request)->comm) ? TUTTI_ERR_UNSUPPORTED : progress_wait(request, timeout_ms);
 }
 
-static int run_blocking(tutti_comm *comm, const struct tutti_call *call)
+/* ---- Plans ------------------------------------------------------------------------------------- */
+
+int tutti_plan_new(tutti_comm *comm, const struct tutti_call *calls, size_t count, tutti_plan **plan)
 {
-    tutti_request *request;
-    return tutti_run(comm, call, 1, -1, &request);
+    if (plan)
+        *plan = NULL;
+    int status = check_handle(comm);
+    if (status < 0)
+        return status;
+    if (!plan || !calls || count == 0)
+        return argument_error(comm, "tutti_plan_new: %s",
+                              !plan ? "the place for the plan is NULL" : "there are no calls");
+    struct tutti_error error;
+    if (arguments_check(comm->place.rank, comm->place.size, calls, count, &error) < 0)
+        return comm_local_error(comm, &error);
+    if (operation_is_message(calls[0].op))
+        return argument_error(comm, "tutti_plan_new: %s cannot be planned: a plan is for collectives",
+                              operation_name(calls[0].op));
+    tutti_plan *made = calloc(1, sizeof *made);
+    if (!made)
+        return argument_error(comm, "tutti_plan_new: out of memory");
+    pthread_mutex_lock(&comm->lock);
+    status = issue_plan(comm, calls, count, made);
+    pthread_mutex_unlock(&comm->lock);
+    if (status < 0)
+        free(made);
+    else
+        *plan = made;
+    return status;
 }
 
-int tutti_all_reduce(tutti_comm *comm, const void *send, void *recv, size_t count, enum tutti_type type,
-                     enum tutti_reduction reduction)
+static int check_plan(const tutti_plan *plan)
 {
-    return run_blocking(comm,
-                        &(struct tutti_call){TUTTI_ALL_REDUCE, send, recv, count, type, reduction, 0, 0});
+    return plan ? check_handle(plan->comm) : TUTTI_ERR_ARGUMENT;
 }
 
-int tutti_broadcast(tutti_comm *comm, const void *send, void *recv, size_t count, enum tutti_type type,
-                    int root)
+int tutti_plan_start(tutti_plan *plan, tutti_request **request)
 {
-    return run_blocking(comm, &(struct tutti_call){TUTTI_BROADCAST, send, recv, count, type, 0, root, 0});
+    if (request)
+        *request = NULL;
+    int status = check_plan(plan);
+    if (status < 0)
+        return status;
+    if (!request)
+        return argument_error(plan->comm, "tutti_plan_start: the place for the request is NULL");
+    return progress_start_plan(plan, request);
 }
 
-int tutti_all_gather(tutti_comm *comm, const void *send, void *recv, size_t count, enum tutti_type type)
+int tutti_plan_run(tutti_plan *plan, int timeout_ms, tutti_request **request)
 {
-    return run_blocking(comm, &(struct tutti_call){TUTTI_ALL_GATHER, send, recv, count, type, 0, 0, 0});
+    tutti_request *own;
+    if (request)
+        *request = NULL;
+    int status = check_plan(plan);
+    return status < 0 ? status : progress_run_plan(plan, request ? timeout_ms : -1, request ? request : &own);
 }
 
-int tutti_gather(tutti_comm *comm, const void *send, void *recv, size_t count, enum tutti_type type, int root)
+void tutti_plan_free(tutti_plan *plan)
 {
-    return run_blocking(comm, &(struct tutti_call){TUTTI_GATHER, send, recv, count, type, 0, root, 0});
+    if (!plan || is_of_parent(plan->comm))
+        return;
+    tutti_comm *comm = plan->comm;
+    pthread_mutex_lock(&comm->lock);
+    issue_unplan(plan);
+    pthread_mutex_unlock(&comm->lock);
+    free(plan);
 }
 
-int tutti_reduce_scatter(tutti_comm *comm, const void *send, void *recv, size_t count, enum tutti_type type,
-                         enum tutti_reduction reduction)
+/* Of a call whose buffers do not matter. */
+static int check_choice(const tutti_comm *comm, const struct tutti_call *call, struct tutti_error *error)
 {
-    return run_blocking(comm,
-                        &(struct tutti_call){TUTTI_REDUCE_SCATTER, send, recv, count, type, reduction, 0, 0});
+    const size_t *counts = call->op == TUTTI_ALL_GATHER_V ? call->recv_counts : call->send_counts;
+    bool needs_counts = call->op == TUTTI_ALL_GATHER_V || call->op == TUTTI_REDUCE_SCATTER_V;
+    const char *wrong = NULL;
+    if (!operation_is_valid(call->op) || operation_is_message(call->op) || comm->place.size < 1)
+        wrong = "only collectives of a group have algorithms";
+    else if (call->op != TUTTI_BARRIER && !type_is_valid(call->type))
+        wrong = "the type is none of enum tutti_type";
+    else if (operation_reduces(call->op) &&
+             (!reduction_is_valid(call->reduction) || !type_takes(call->type, call->reduction)))
+        wrong = "the reduction is none that the type takes";
+    else if (needs_counts && !counts)
+        wrong = "the counts are NULL";
+    return wrong ? error_set(error, TUTTI_ERR_ARGUMENT, "tutti_get_choice: %s", wrong) : TUTTI_OK;
 }
 
-int tutti_barrier(tutti_comm *comm)
+int tutti_get_choice(tutti_comm *comm, const struct tutti_call *call, struct tutti_choice *choice)
 {
-    return run_blocking(comm, &(struct tutti_call){.op = TUTTI_BARRIER});
+    int status = check_handle(comm);
+    if (status < 0)
+        return status;
+    if (!call || !choice || choice->struct_size < sizeof *choice)
+        return argument_error(comm,
+                              "tutti_get_choice: give a call, and begin with struct tutti_choice choice = "
+                              "TUTTI_CHOICE_INIT");
+    struct tutti_error error;
+    struct selection selection;
+    if (check_choice(comm, call, &error) < 0)
+        return comm_local_error(comm, &error);
+    pthread_mutex_lock(&comm->lock);
+    status = issue_choose(comm, call, &selection, &comm->local_error);
+    pthread_mutex_unlock(&comm->lock);
+    if (status < 0)
+        return status;
+    snprintf(choice->algorithm, sizeof choice->algorithm, "%s", selection.algorithm->name);
+    choice->channels = selection.channels;
+    choice->predicted_us = selection.predicted_us;
+    return TUTTI_OK;
+}
+
+/* ---- Groups within the group ------------------------------------------------------------------- */
+
+static int check_parent(tutti_comm *comm, tutti_comm **child)
+{
+    if (child)
+        *child = NULL;
+    int status = check_handle(comm);
+    if (status < 0)
+        return status;
+    pthread_mutex_lock(&comm->lock);
+    status = comm_refuse_if_dead(comm);
+    pthread_mutex_unlock(&comm->lock);
+    if (status == TUTTI_OK && !child)
+        status = argument_error(comm, "the place for the new communicator is NULL");
+    return status;
+}
+
+int tutti_split(tutti_comm *comm, int color, int key, tutti_comm **child)
+{
+    int status = check_parent(comm, child);
+    if (status < 0)
+        return status;
+    if (color < 0 && color != TUTTI_NO_COLOR)
+        return argument_error(comm, "tutti_split: color is %d: give one from 0, or TUTTI_NO_COLOR", color);
+    return split_by_color(comm, color, key, child);
+}
+
+/* Ranks of the group, each once, this one among them. */
+static int check_ranks(tutti_comm *comm, const int *ranks, int count)
+{
+    bool here = false;
+    if (!ranks || count < 1 || count > comm->place.size)
+        return argument_error(comm, "tutti_subgroup: a list of 1 to %d ranks is needed, not of %d",
+                              comm->place.size, ranks ? count : 0);
+    for (int i = 0; i < count; i++) {
+        if (ranks[i] < 0 || ranks[i] >= comm->place.size)
+            return argument_error(comm, "tutti_subgroup: %d is no rank of this group, which has 0 to %d",
+                                  ranks[i], comm->place.size - 1);
+        for (int before = 0; before < i; before++)
+            if (ranks[before] == ranks[i])
+                return argument_error(comm, "tutti_subgroup: rank %d is in the list twice", ranks[i]);
+        here = here || ranks[i] == comm->place.rank;
+    }
+    return here ? TUTTI_OK
+                : argument_error(comm,
+                                 "tutti_subgroup: rank %d is not in its own list: only those that are call",
+                                 comm->place.rank);
+}
+
+int tutti_subgroup(tutti_comm *comm, const int *ranks, int count, tutti_comm **child)
+{
+    int status = check_parent(comm, child);
+    if (status == TUTTI_OK)
+        status = check_ranks(comm, ranks, count);
+    return status < 0 ? status : split_by_list(comm, ranks, count, child);
+}
+
+int tutti_local(tutti_comm *comm, tutti_comm **child)
+{
+    int status = check_parent(comm, child);
+    return status < 0 ? status : split_by_host(comm, child);
 }

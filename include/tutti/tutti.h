@@ -21,9 +21,10 @@
  * what is left to do is tutti_wait() for what is pending, tutti_get_error() and tutti_free().  A failed call
  * may have left anything in its `recv` buffer, but nothing writes there after it returned.
  *
- * Threads.  Calls on different communicators are independent.  Collectives on one communicator must be issued
- * in the same order on every rank, so issue them from one thread at a time; calls that overlap are
- * serialised.  tutti_wait(), tutti_abort() and tutti_get_error() may be called from any thread at any time.
+ * Threads.  Calls on different communicators are independent, those that were split from another included.
+ * Collectives on one communicator must be issued in the same order on every rank, so issue them from one
+ * thread at a time; calls that overlap are serialised.  tutti_wait(), tutti_abort() and tutti_get_error() may
+ * be called from any thread at any time.
  *
  * Processes.  A child of fork() cannot use its parent's communicators: calls on them return
  * TUTTI_ERR_UNSUPPORTED and disturb nobody.  tutti handles no signals, and its sockets raise no SIGPIPE.
@@ -47,7 +48,7 @@ extern "C" {
 #endif
 
 #define TUTTI_VERSION_MAJOR 0
-#define TUTTI_VERSION_MINOR 1
+#define TUTTI_VERSION_MINOR 2
 #define TUTTI_VERSION_PATCH 0
 
 /* ---- Status ------------------------------------------------------------------------------------ */
@@ -130,11 +131,16 @@ struct tutti_config {
     const char *congestion; /* TCP congestion control between ranks of one host; "default": the kernel's */
     int socket_buffer_bytes; /* SO_SNDBUF and SO_RCVBUF of data links; -1: leave the kernel's default */
     const char *log;         /* "error", "warning", "info" or "debug" */
+    const char *algorithm;   /* "all_reduce:ring,broadcast:tree": instead of what the cost model chooses */
+    int deterministic;       /* 1: the same bits whatever the transport, the channels and the hosts */
+    int channels;            /* most channels over which a large operation is striped */
+    const char *tuning;      /* file of `tutti tune`; "none": the built-in constants */
 };
 #define TUTTI_RANK_ANY (-1)
 #define TUTTI_CONFIG_INIT                                                                                    \
     {                                                                                                        \
-        sizeof(struct tutti_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0           \
+        sizeof(struct tutti_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+            0                                                                                                \
     }
 
 /* Joins the group and connects the ring.  Blocks until every rank is there or `join_timeout_ms` has passed.
@@ -163,7 +169,7 @@ TUTTI_API int tutti_get_error(tutti_comm *comm, struct tutti_error *error);
 TUTTI_API int tutti_rank(const tutti_comm *comm); /* -1 on a handle to which none was ever assigned */
 TUTTI_API int tutti_size(const tutti_comm *comm); /* -1 likewise */
 
-/* The links to the ring neighbours: what carries the bytes, and how many it carried. */
+/* A link to another rank: what carries the bytes, and how many it carried. */
 struct tutti_link_info {
     size_t struct_size;      /* set by TUTTI_LINK_INFO_INIT */
     int peer;                /* the rank at the other end */
@@ -178,8 +184,8 @@ struct tutti_link_info {
     }
 
 /* `index` 0 is the link to the next rank of the ring, which only sends; 1 the one from the previous rank,
- * which only receives.  TUTTI_ERR_ARGUMENT beyond (a group of one has no links).  Exact only while no
- * operation is under way. */
+ * which only receives; from 2 on come the others that are open, which may become more with any call.
+ * TUTTI_ERR_ARGUMENT beyond (a group of one has no links).  Exact only while no operation is under way. */
 TUTTI_API int tutti_get_link(tutti_comm *comm, int index, struct tutti_link_info *info);
 
 /* ---- After a failure --------------------------------------------------------------------------- */
@@ -234,14 +240,38 @@ enum tutti_type {
     TUTTI_INT8 = 5,
     TUTTI_UINT8 = 6,
     TUTTI_INT32 = 7,
-    TUTTI_INT64 = 8
+    TUTTI_INT64 = 8,
+    TUTTI_UINT32 = 9,
+    TUTTI_UINT64 = 10,
+    TUTTI_INT16 = 11,
+    TUTTI_BOOL = 12,     /* one byte; any value but 0 is true, results are 0 or 1 */
+    TUTTI_COMPLEX64 = 13 /* two float32: real, imaginary */
 };
 
-/* How elements are combined.  Integers wrap around.  Two terms of float16 or bfloat16 are combined in float32
- * and rounded to nearest even, at each of the size - 1 additions.  MIN and MAX give NaN when any operand is
- * NaN.  AVG is SUM divided by the number of ranks (integers: truncated towards zero); where the sum
- * overflows, so does it. */
-enum tutti_reduction { TUTTI_SUM = 1, TUTTI_PRODUCT = 2, TUTTI_MIN = 3, TUTTI_MAX = 4, TUTTI_AVG = 5 };
+/* How elements are combined; which types each takes (any other is TUTTI_ERR_ARGUMENT):
+ *   SUM, PRODUCT       all.  Integers wrap around; of bools they are "or" and "and".
+ *   MIN, MAX           all but complex.  NaN when any operand is NaN; of bools "and" and "or".
+ *   AVG                all but bool: SUM divided by the number of ranks (integers: truncated towards zero);
+ *                      where the sum overflows, so does it.
+ *   BIT_AND, _OR, _XOR integers and bool.
+ *   LOGICAL_AND, _OR   integers and bool: 1 or 0.
+ *   PREMULTIPLIED_SUM  floats and complex: each rank's elements are multiplied by its `factor`, and rounded
+ * to their type, before they are added. float16 and bfloat16 are combined in float32.  Where all terms of an
+ * element meet on one rank the result is rounded once; where a ring or a tree combines them, at each of the
+ * size - 1 steps.  The former is chosen wherever it moves no more bytes. */
+enum tutti_reduction {
+    TUTTI_SUM = 1,
+    TUTTI_PRODUCT = 2,
+    TUTTI_MIN = 3,
+    TUTTI_MAX = 4,
+    TUTTI_AVG = 5,
+    TUTTI_BIT_AND = 6,
+    TUTTI_BIT_OR = 7,
+    TUTTI_BIT_XOR = 8,
+    TUTTI_LOGICAL_AND = 9,
+    TUTTI_LOGICAL_OR = 10,
+    TUTTI_PREMULTIPLIED_SUM = 11 /* needs struct tutti_call, which has the factor */
+};
 
 /* Bytes of one element; 0 for a value that is no type. */
 TUTTI_API size_t tutti_type_size(enum tutti_type type);
@@ -257,6 +287,10 @@ TUTTI_API size_t tutti_type_size(enum tutti_type type);
  * place: send == recv.  Every rank receives the same bits. */
 TUTTI_API int tutti_all_reduce(tutti_comm *comm, const void *send, void *recv, size_t count,
                                enum tutti_type type, enum tutti_reduction reduction);
+
+/* As all_reduce, received on `root` only; `recv` is not used elsewhere. */
+TUTTI_API int tutti_reduce(tutti_comm *comm, const void *send, void *recv, size_t count, enum tutti_type type,
+                           enum tutti_reduction reduction, int root);
 
 /* recv on every rank = send of `root`.  count: elements of the whole buffer.  `send` is read on the
  * root only.  In place: send == recv. */
@@ -278,8 +312,70 @@ TUTTI_API int tutti_gather(tutti_comm *comm, const void *send, void *recv, size_
 TUTTI_API int tutti_reduce_scatter(tutti_comm *comm, const void *send, void *recv, size_t count,
                                    enum tutti_type type, enum tutti_reduction reduction);
 
+/* recv = this rank's part of the send of `root`.  count: elements that each rank receives; `send` holds
+ * size * count on the root and is not used elsewhere.  In place, on the root: recv == send + rank * count. */
+TUTTI_API int tutti_scatter(tutti_comm *comm, const void *send, void *recv, size_t count,
+                            enum tutti_type type, int root);
+
+/* Part r of recv = part `rank` of the send of rank r.  count: elements that each pair of ranks exchanges;
+ * both buffers hold size * count.  In place: send == recv. */
+TUTTI_API int tutti_all_to_all(tutti_comm *comm, const void *send, void *recv, size_t count,
+                               enum tutti_type type);
+
+/* The same with parts of different lengths.  Part r has `counts[r]` elements and begins at element
+ * `offsets[r]` of its buffer; `offsets` NULL: one part follows the other.  Parts that are written must not
+ * overlap. Both arrays have an entry for each rank, and are copied. */
+
+/* counts: the same on every rank; this rank sends counts[rank].  In place: send == recv + offsets[rank]. */
+TUTTI_API int tutti_all_gather_v(tutti_comm *comm, const void *send, void *recv, const size_t *counts,
+                                 const size_t *offsets, enum tutti_type type);
+
+/* count: what this rank sends.  counts, offsets: on the root only, where counts[r] is what rank r sends. */
+TUTTI_API int tutti_gather_v(tutti_comm *comm, const void *send, size_t count, void *recv,
+                             const size_t *counts, const size_t *offsets, enum tutti_type type, int root);
+
+/* counts, offsets: on the root only, where counts[r] is what rank r receives.  count: what this one does. */
+TUTTI_API int tutti_scatter_v(tutti_comm *comm, const void *send, const size_t *counts, const size_t *offsets,
+                              void *recv, size_t count, enum tutti_type type, int root);
+
+/* counts: what each rank receives, the same on every rank.  In place: recv == send + offset of this part. */
+TUTTI_API int tutti_reduce_scatter_v(tutti_comm *comm, const void *send, void *recv, const size_t *counts,
+                                     enum tutti_type type, enum tutti_reduction reduction);
+
+/* send_counts[r] goes to rank r, recv_counts[r] comes from it: each rank's own, and those of two ranks must
+ * agree.  Not in place. */
+TUTTI_API int tutti_all_to_all_v(tutti_comm *comm, const void *send, const size_t *send_counts,
+                                 const size_t *send_offsets, void *recv, const size_t *recv_counts,
+                                 const size_t *recv_offsets, enum tutti_type type);
+
 /* Returns when every rank has come here. */
 TUTTI_API int tutti_barrier(tutti_comm *comm);
+
+/* ---- From rank to rank -------------------------------------------------------------------------- */
+
+#define TUTTI_ANY_SOURCE (-1)
+#define TUTTI_ANY_TAG    (-1)
+
+/* What a receive has received. */
+struct tutti_received {
+    int source, tag;
+    size_t count; /* elements */
+};
+
+/* Messages have links of their own: they neither wait for collectives nor hold them up.  They are matched by
+ * source, tag and nothing else, those of one pair in the order of sending; a receive may be longer than its
+ * message, not shorter (TUTTI_ERR_MISMATCH), and both must give the same type.  tag: from 0.  A rank may send
+ * to itself.
+ *
+ * A send returns when `send` may be used again, which does not mean that it has been received: up to 64 MiB
+ * (and 65,536 messages) that nobody has asked for yet are kept for each pair of ranks, then senders wait. */
+TUTTI_API int tutti_send(tutti_comm *comm, const void *send, size_t count, enum tutti_type type, int to,
+                         int tag);
+
+/* from: a rank or TUTTI_ANY_SOURCE; tag: or TUTTI_ANY_TAG.  count: room at `recv`, elements.  `received` may
+ * be NULL. */
+TUTTI_API int tutti_recv(tutti_comm *comm, void *recv, size_t count, enum tutti_type type, int from, int tag,
+                         struct tutti_received *received);
 
 /* ---- Asynchronous and fused calls --------------------------------------------------------------- */
 
@@ -290,11 +386,21 @@ enum tutti_operation {
     TUTTI_ALL_GATHER = 3,
     TUTTI_GATHER = 4,
     TUTTI_REDUCE_SCATTER = 5,
-    TUTTI_BARRIER = 6
+    TUTTI_BARRIER = 6,
+    TUTTI_REDUCE = 7,
+    TUTTI_SCATTER = 8,
+    TUTTI_ALL_TO_ALL = 9,
+    TUTTI_ALL_GATHER_V = 10,
+    TUTTI_GATHER_V = 11,
+    TUTTI_SCATTER_V = 12,
+    TUTTI_REDUCE_SCATTER_V = 13,
+    TUTTI_ALL_TO_ALL_V = 14,
+    TUTTI_SEND = 15,
+    TUTTI_RECV = 16
 };
 
-/* One collective as data; the fields mean what the arguments of the blocking call mean.  Those that the
- * operation does not have are ignored. */
+/* One operation as data; the fields mean what the arguments of the blocking call mean.  Those that the
+ * operation does not have are ignored; zero them, as an initialiser with names does. */
 struct tutti_call {
     enum tutti_operation op;
     const void *send;
@@ -304,12 +410,20 @@ struct tutti_call {
     enum tutti_reduction reduction;
     int root;
     int timeout_ms; /* deadline, from the issue: when it passes, the group ends; 0: call_timeout_ms */
+    const size_t *send_counts, *send_offsets; /* scatter_v, reduce_scatter_v (no offsets), all_to_all_v */
+    const size_t *recv_counts, *recv_offsets; /* all_gather_v, gather_v, all_to_all_v */
+    int peer;                                 /* send: to whom; recv: from whom */
+    int tag;
+    struct tutti_received *received; /* recv; filled when the request completes; may be NULL */
+    double factor;                   /* of TUTTI_PREMULTIPLIED_SUM; each rank has its own */
+    const char *algorithm;           /* "ring": instead of the one that would be chosen; NULL: choose */
 };
 
 /* Issues the `count` calls at `calls` as one request; their progress needs no further call.  Copies `calls`;
  * borrows the buffers until the request completes.  On an error nothing was issued and *request is NULL.
  * Several calls at once are fused where that pays, so they must not depend on each other: what one writes no
- * other may read or write (TUTTI_ERR_ARGUMENT).  Either all complete or the group has failed. */
+ * other may read or write (TUTTI_ERR_ARGUMENT).  Either all complete or the group has failed.  Sends and
+ * receives can be issued together, in any order, but not together with collectives. */
 TUTTI_API int tutti_start(tutti_comm *comm, const struct tutti_call *calls, size_t count,
                           tutti_request **request);
 
@@ -329,7 +443,63 @@ TUTTI_API int tutti_wait(tutti_request **request, int timeout_ms);
  * nor close it. Negative on error. */
 TUTTI_API int tutti_fd(tutti_comm *comm);
 
-/* The version of the library that is linked, "0.1.0". */
+/* ---- Plans -------------------------------------------------------------------------------------- */
+
+/* Calls that are made again and again: all that can be done once is done here, and starting them allocates
+ * nothing.  The buffers are borrowed until tutti_plan_free().  Local: it exchanges nothing, and the other
+ * ranks may make the same calls with or without a plan.  Collectives only. */
+typedef struct tutti_plan tutti_plan;
+TUTTI_API int tutti_plan_new(tutti_comm *comm, const struct tutti_call *calls, size_t count,
+                             tutti_plan **plan);
+
+/* As tutti_start() of its calls: *request is to be waited for before the plan is started again
+ * (TUTTI_ERR_ARGUMENT). */
+TUTTI_API int tutti_plan_start(tutti_plan *plan, tutti_request **request);
+
+/* As tutti_run() of its calls; `request` NULL: waits until they are complete, whatever `timeout_ms`. */
+TUTTI_API int tutti_plan_run(tutti_plan *plan, int timeout_ms, tutti_request **request);
+
+/* Not while it is under way.  Before its communicator is freed.  NULL is accepted. */
+TUTTI_API void tutti_plan_free(tutti_plan *plan);
+
+/* What would be done for a call, and how long that is expected to take. */
+struct tutti_choice {
+    size_t struct_size;  /* set by TUTTI_CHOICE_INIT */
+    char algorithm[32];  /* "ring" */
+    int channels;        /* over which it is striped */
+    double predicted_us; /* by the cost model */
+};
+#define TUTTI_CHOICE_INIT                                                                                    \
+    {                                                                                                        \
+        sizeof(struct tutti_choice), {0}, 0, 0                                                               \
+    }
+TUTTI_API int tutti_get_choice(tutti_comm *comm, const struct tutti_call *call, struct tutti_choice *choice);
+
+/* ---- Groups within the group --------------------------------------------------------------------- */
+
+/* A communicator that is made of another has ranks from 0, links and an order of calls of its own, and may be
+ * used by another thread.  It lives and dies with the communicator of tutti_init(), the root of the family: a
+ * failure in one is the end of all, on every rank; errors give the ranks of the root.  Re-forming is for the
+ * root; split again what comes out of it.  Each is finalized (which drains it) and freed by itself; what is
+ * left of the family when the root is finalized or freed is dead.
+ * Where one cannot be made *child is NULL, and `comm` has the error. */
+
+/* Collective over `comm`: the ranks that give the same `color` make a group, in the order of `key`, then of
+ * their ranks.  color: from 0, or TUTTI_NO_COLOR: *child becomes NULL. */
+#define TUTTI_NO_COLOR (-1)
+TUTTI_API int tutti_split(tutti_comm *comm, int color, int key, tutti_comm **child);
+
+/* Collective over the `count` ranks at `ranks`, which all give the same list, in the order of the new ranks;
+ * the others need not call. */
+TUTTI_API int tutti_subgroup(tutti_comm *comm, const int *ranks, int count, tutti_comm **child);
+
+/* Collective over the ranks of this host: the group of those. */
+TUTTI_API int tutti_local(tutti_comm *comm, tutti_comm **child);
+
+/* The rank in the root of the family of rank `rank` of `comm`; -1 where there is none. */
+TUTTI_API int tutti_root_rank(const tutti_comm *comm, int rank);
+
+/* The version of the library that is linked, "0.2.0". */
 TUTTI_API const char *tutti_version(void);
 
 #ifdef __cplusplus

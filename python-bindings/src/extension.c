@@ -12,6 +12,17 @@ void pending_run(struct pending *pending, tutti_comm *comm, const struct tutti_c
     pending->status = tutti_run(comm, calls, count, timeout_ms, &pending->request);
 }
 
+void pending_plan_start(struct pending *pending, tutti_plan *plan)
+{
+    int status = tutti_plan_start(plan, &pending->request);
+    pending->status = status == TUTTI_OK ? TUTTI_PENDING : status;
+}
+
+void pending_plan_run(struct pending *pending, tutti_plan *plan, int timeout_ms)
+{
+    pending->status = tutti_plan_run(plan, timeout_ms, &pending->request);
+}
+
 void pending_wait(struct pending *pending, int timeout_ms)
 {
     pending->status = tutti_wait(&pending->request, timeout_ms);

@@ -15,6 +15,8 @@ struct pending {
 void pending_start(struct pending *pending, tutti_comm *comm, const struct tutti_call *calls, size_t count);
 void pending_run(struct pending *pending, tutti_comm *comm, const struct tutti_call *calls, size_t count,
                  int timeout_ms);
+void pending_plan_start(struct pending *pending, tutti_plan *plan);
+void pending_plan_run(struct pending *pending, tutti_plan *plan, int timeout_ms);
 void pending_wait(struct pending *pending, int timeout_ms);
 
 /* A tensor of another framework, as the DLPack specification lays it out in memory. */

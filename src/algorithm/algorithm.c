@@ -1,38 +1,85 @@
 #include "algorithm/algorithm.h"
 
-#include <assert.h>
 #include <string.h>
+#include "algorithm/table.h"
 
-/* ring_exchange sends bytes * (size - 1) from each rank in half the rounds of ring, which sends at most twice
- * the vector.  It wins while those bytes cost less than the rounds that they save. */
-#define RING_EXCHANGE_SENT_BYTES_MAX ((size_t)48 << 10)
+#define IN_ORDER ALGORITHM_RANK_ORDER
+#define HOSTS    ALGORITHM_HIERARCHICAL
+#define DIRECT   ALGORITHM_DIRECT
 
+#define ROW(operation, number, family, name, traits)                                                         \
+    {                                                                                                        \
+        operation, number, #family, traits, name, name##_cost                                                \
+    }
+
+/* Numbers travel in every frame: a row that goes leaves its number unused. */
 const struct algorithm algorithms[] = {
-    {TUTTI_ALL_REDUCE, "ring", ring_all_reduce},
-    {TUTTI_ALL_REDUCE, "ring_exchange", ring_exchange_all_reduce},
-    {TUTTI_BROADCAST, "ring", ring_broadcast},
-    {TUTTI_ALL_GATHER, "ring", ring_all_gather},
-    {TUTTI_GATHER, "ring", ring_gather},
-    {TUTTI_REDUCE_SCATTER, "ring", ring_reduce_scatter},
-    {TUTTI_BARRIER, "ring", ring_barrier},
+    ROW(TUTTI_ALL_REDUCE, 1, ring, ring_all_reduce, 0),
+    ROW(TUTTI_ALL_REDUCE, 2, ring_exchange, ring_exchange_all_reduce, IN_ORDER),
+    ROW(TUTTI_ALL_REDUCE, 3, exchange, exchange_all_reduce, IN_ORDER),
+    ROW(TUTTI_ALL_REDUCE, 4, recursive_doubling, recursive_doubling_all_reduce, 0),
+    ROW(TUTTI_ALL_REDUCE, 5, halving_doubling, halving_doubling_all_reduce, 0),
+    ROW(TUTTI_ALL_REDUCE, 6, direct, direct_all_reduce, IN_ORDER),
+    ROW(TUTTI_ALL_REDUCE, 7, tree, tree_all_reduce, 0),
+    ROW(TUTTI_ALL_REDUCE, 8, hierarchical, hierarchical_all_reduce, HOSTS),
+
+    ROW(TUTTI_REDUCE, 1, ring, ring_reduce, 0),
+    ROW(TUTTI_REDUCE, 2, linear, linear_reduce, IN_ORDER),
+    ROW(TUTTI_REDUCE, 3, tree, tree_reduce, 0),
+    ROW(TUTTI_REDUCE, 4, scatter_gather, scatter_gather_reduce, IN_ORDER),
+
+    ROW(TUTTI_BROADCAST, 1, ring, ring_broadcast, IN_ORDER),
+    ROW(TUTTI_BROADCAST, 2, tree, tree_broadcast, IN_ORDER),
+    ROW(TUTTI_BROADCAST, 3, scatter_gather, scatter_gather_broadcast, IN_ORDER),
+    ROW(TUTTI_BROADCAST, 4, hierarchical, hierarchical_broadcast, IN_ORDER | HOSTS),
+
+    ROW(TUTTI_ALL_GATHER, 1, ring, ring_all_gather, IN_ORDER),
+    ROW(TUTTI_ALL_GATHER, 2, bruck, bruck_all_gather, IN_ORDER),
+    ROW(TUTTI_ALL_GATHER, 3, direct, direct_all_gather, IN_ORDER),
+    ROW(TUTTI_ALL_GATHER, 4, hierarchical, hierarchical_all_gather, IN_ORDER | HOSTS),
+
+    ROW(TUTTI_GATHER, 1, ring, ring_gather, IN_ORDER),
+    ROW(TUTTI_GATHER, 2, direct, direct_gather, IN_ORDER | DIRECT),
+    ROW(TUTTI_GATHER, 3, tree, tree_gather, IN_ORDER),
+
+    ROW(TUTTI_SCATTER, 2, direct, direct_scatter, IN_ORDER | DIRECT),
+    ROW(TUTTI_SCATTER, 3, tree, tree_scatter, IN_ORDER),
+
+    ROW(TUTTI_REDUCE_SCATTER, 1, ring, ring_reduce_scatter, 0),
+    ROW(TUTTI_REDUCE_SCATTER, 2, direct, direct_reduce_scatter, IN_ORDER),
+    ROW(TUTTI_REDUCE_SCATTER, 3, halving, halving_reduce_scatter, 0),
+    ROW(TUTTI_REDUCE_SCATTER, 4, hierarchical, hierarchical_reduce_scatter, HOSTS),
+
+    ROW(TUTTI_ALL_TO_ALL, 2, direct, direct_all_to_all, IN_ORDER),
+    ROW(TUTTI_ALL_TO_ALL, 3, pairwise, pairwise_all_to_all, IN_ORDER),
+
+    ROW(TUTTI_BARRIER, 1, ring, ring_barrier, IN_ORDER),
+    ROW(TUTTI_BARRIER, 2, dissemination, dissemination_barrier, IN_ORDER),
+    ROW(TUTTI_BARRIER, 3, hierarchical, hierarchical_barrier, IN_ORDER | HOSTS),
 };
 
 const size_t algorithm_count = sizeof algorithms / sizeof *algorithms;
 
-static const struct algorithm *find(int operation, const char *name)
+int algorithm_operation(int operation)
+{
+    return operation_plain(operation);
+}
+
+const struct algorithm *algorithm_find(int operation, const char *name)
 {
     for (size_t i = 0; i < algorithm_count; i++) {
-        if (algorithms[i].operation == operation && strcmp(algorithms[i].name, name) == 0)
+        if (algorithms[i].operation == algorithm_operation(operation) &&
+            strcmp(algorithms[i].name, name) == 0)
             return &algorithms[i];
     }
-    assert(!"every operation has a ring algorithm");
     return NULL;
 }
 
-const struct algorithm *algorithm_select(int operation, int size, size_t bytes)
+const struct algorithm *algorithm_by_number(int operation, int number)
 {
-    if (operation == TUTTI_ALL_REDUCE && size > 1 &&
-        bytes <= RING_EXCHANGE_SENT_BYTES_MAX / (size_t)(size - 1))
-        return find(operation, "ring_exchange");
-    return find(operation, "ring");
+    for (size_t i = 0; i < algorithm_count; i++) {
+        if (algorithms[i].operation == algorithm_operation(operation) && algorithms[i].number == number)
+            return &algorithms[i];
+    }
+    return NULL;
 }

@@ -1,27 +1,40 @@
-/* The algorithms: each one small file that emits a schedule, and the table of all. */
+/* The algorithms: each one small file that emits a schedule and states its cost, and the table of all. */
 #ifndef TUTTI_ALGORITHM_ALGORITHM_H
 #define TUTTI_ALGORITHM_ALGORITHM_H
 
+#include "algorithm/cost.h"
 #include "schedule/schedule.h"
+#include "tensor/type.h"
 
-void ring_all_reduce(struct schedule *s);
-void ring_exchange_all_reduce(struct schedule *s);
-void ring_broadcast(struct schedule *s);
-void ring_all_gather(struct schedule *s);
-void ring_gather(struct schedule *s);
-void ring_reduce_scatter(struct schedule *s);
-void ring_barrier(struct schedule *s);
+enum algorithm_trait {
+    /* Each output is one reduction of all contributions in the order of the ranks: the same bits whatever the
+     * transport, the channels and the hosts.  Also every algorithm that reduces nothing. */
+    ALGORITHM_RANK_ORDER = 1,
+    /* Combines hosts and the ranks within them: of use only where there are several hosts with several ranks.
+     */
+    ALGORITHM_HIERARCHICAL = 2,
+    /* Moves each part between its owner and the root without others, so that only these two must know its
+     * length: what gather_v and scatter_v need. */
+    ALGORITHM_DIRECT = 4
+};
 
 struct algorithm {
-    int operation;    /* enum tutti_operation */
-    const char *name; /* "ring", "ring_exchange" */
+    int operation;    /* enum tutti_operation; never a _v, for which the plain one's serve */
+    uint8_t number;   /* from 1, different within an operation; frozen: it travels in every frame */
+    const char *name; /* "ring", "recursive_doubling"; the same family has the same name in each operation */
+    unsigned traits;  /* enum algorithm_trait */
     schedule_emitter emit;
+    algorithm_cost cost;
 };
 
 extern const struct algorithm algorithms[];
 extern const size_t algorithm_count;
 
-/* The algorithm for a call: a function of what is the same on every rank. `bytes`: of the work vector. */
-const struct algorithm *algorithm_select(int operation, int size, size_t bytes);
+/* NULL when there is none. */
+const struct algorithm *algorithm_find(int operation, const char *name);
+const struct algorithm *algorithm_by_number(int operation, int number);
+
+/* The operation whose algorithms serve `operation`: TUTTI_ALL_GATHER for TUTTI_ALL_GATHER_V. */
+int algorithm_operation(int operation);
 
 #endif

@@ -2,21 +2,27 @@
  * the root has it.
  *
  * Cost: 1 message and S bytes sent by each rank but the last; n-1 rounds of one slice each, so the time is
- * that of S bytes and n-2 slices more.  The textbook's pipelined chain. */
-#include "algorithm/algorithm.h"
+ * that of S bytes and n-2 slices more: the best for large vectors, however many ranks.  The textbook's
+ * pipelined chain. */
+#include "algorithm/count.h"
+#include "algorithm/relay.h"
 #include "algorithm/ring.h"
+#include "algorithm/table.h"
 
 void ring_broadcast(struct schedule *s)
 {
-    int next = ring_next(s), previous = ring_previous(s);
+    bool root = s->rank == s->root;
+    struct relay relay = root ? relay_of(span_send()) : relay_from(ring_previous(s));
     s->chunks = 1;
-    if (s->rank == s->root) {
-        if (s->size > 1)
-            schedule_send(s, next, 0, span_send());
-        schedule_copy(s, 0, span_send(), span_recv());
-    } else if (next == s->root) {
-        schedule_recv(s, previous, 0, span_recv());
-    } else {
-        schedule_recv_send(s, previous, next, 0, span_recv());
-    }
+    if (ring_next(s) != s->root)
+        relay_to(s, &relay, ring_next(s));
+    relay_end(s, &relay);
+    if (root)
+        schedule_copy(s, 0, 1, span_send(), span_recv());
+}
+
+void ring_broadcast_cost(const struct cost_case *c, struct cost *cost)
+{
+    count_chain(c, cost);
+    cost->copied = c->bytes;
 }

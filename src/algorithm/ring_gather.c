@@ -3,9 +3,10 @@
  *
  * Cost: a rank at distance d before the root sends n-d messages and S(n-d)/n bytes (S: the gathered vector),
  * the root none; n-1 rounds.  The root receives S(n-1)/n bytes as with any algorithm.  Scratch: two chunks,
- * so that one is received while the other is sent. */
-#include "algorithm/algorithm.h"
+ * so that one is received while the other is sent.  Needs no links but those of the ring. */
+#include "algorithm/count.h"
 #include "algorithm/ring.h"
+#include "algorithm/table.h"
 
 void ring_gather(struct schedule *s)
 {
@@ -13,12 +14,22 @@ void ring_gather(struct schedule *s)
     int distance = (s->root - s->rank + n) % n;
     s->chunks = n;
     if (distance == 0) {
-        schedule_copy(s, s->rank, span_send(), span_recv());
+        schedule_copy(s, s->rank, 1, span_send(), span_recv());
         for (int k = 1; k <= n - 1; k++)
-            schedule_recv(s, previous, ring_at(s, -k), span_recv());
+            schedule_recv(s, previous, ring_at(s, -k), 1, span_recv());
         return;
     }
-    schedule_send(s, next, s->rank, span_send());
-    for (int k = 1; k <= n - 1 - distance; k++)
-        schedule_recv_send(s, previous, next, ring_at(s, -k), span_scratch((k - 1) % 2));
+    schedule_send(s, next, s->rank, 1, span_send());
+    for (int k = 1; k <= n - 1 - distance; k++) {
+        int chunk = ring_at(s, -k);
+        schedule_recv_send(s, previous, next, chunk, 1, span_scratch((k - 1) % 2, chunk));
+    }
+}
+
+void ring_gather_cost(const struct cost_case *c, struct cost *cost)
+{
+    double hops = c->size - 1, share = c->bytes / c->size;
+    count_ring(c, cost, hops, hops, hops * share);
+    cost->copied = share;
+    cost->load = 0.5;
 }

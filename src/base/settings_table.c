@@ -69,6 +69,21 @@ const struct setting settings_table[] = {
     {SETTING(log, "TUTTI_LOG", SETTING_CHOICE), .default_value = "warning",
      .choices = "error|warning|info|debug",
      .help = "What is written to standard error: this level and those before it."},
+    {SETTING(algorithm, "TUTTI_ALGORITHM", SETTING_TEXT), .max = 511,
+     .help =
+         "Algorithms instead of those that the cost model chooses: \"all_reduce:ring,broadcast:tree\". The "
+         "same on every rank."},
+    {SETTING(deterministic, "TUTTI_DETERMINISTIC", SETTING_FLAG), .default_value = "0", .min = 0, .max = 1,
+     .help =
+         "1: reductions are made in the order of the ranks, so that results have the same bits whatever the "
+         "transport, the channels and the hosts. The same on every rank."},
+    {SETTING(channels, "TUTTI_CHANNELS", SETTING_INT), .default_value = "4", .min = 1, .max = 8,
+     .help = "The most channels over which a large operation is striped, where every rank has cores for "
+             "them. The same on every rank."},
+    {SETTING(tuning, "TUTTI_TUNING", SETTING_TEXT), .max = 1023,
+     .help = "The file of `tutti tune` whose constants choose algorithms; rank 0's counts. \"none\": those "
+             "built in. "
+             "Not given: tutti/tuning in $XDG_CONFIG_HOME or ~/.config, if it is there."},
 };
 
 const size_t settings_count = sizeof settings_table / sizeof settings_table[0];

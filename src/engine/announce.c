@@ -1,6 +1,7 @@
 #include "engine/announce.h"
 
 #include <unistd.h>
+#include "engine/roll.h"
 
 static void fill_previous(Wire__Previous *body, const struct comm_previous *previous)
 {
@@ -12,10 +13,10 @@ static void fill_previous(Wire__Previous *body, const struct comm_previous *prev
     body->server = previous->server;
 }
 
-void announce_member(struct connection *connection, const tutti_comm *comm, const struct listeners *listeners,
-                     int64_t left_ms)
+void announce_member(struct connection *connection, const tutti_comm *comm, int64_t left_ms)
 {
     const struct tutti_config *values = &comm->settings.values;
+    const struct listeners *listeners = &comm->listeners;
     char *addresses[LISTENERS_MAX];
     for (int i = 0; i < listeners->count; i++)
         addresses[i] = (char *)listeners->address[i];
@@ -35,6 +36,9 @@ void announce_member(struct connection *connection, const tutti_comm *comm, cons
     body.missing_after_ms = (uint32_t)values->missing_after_ms;
     body.dead_after_ms = (uint32_t)values->dead_after_ms;
     body.serves = comm->ring.service != NULL;
+    char agreement[768];
+    roll_agreement(comm, agreement, sizeof agreement);
+    body.agreement = agreement;
     Wire__Previous previous = WIRE__PREVIOUS__INIT;
     Wire__Abort cause;
     if (comm->re_forms) {

@@ -6,8 +6,7 @@
 #include "engine/comm.h"
 
 /* That it wants to be in a group, or to re-form one; it can wait for `left_ms`. */
-void announce_member(struct connection *connection, const tutti_comm *comm, const struct listeners *listeners,
-                     int64_t left_ms);
+void announce_member(struct connection *connection, const tutti_comm *comm, int64_t left_ms);
 
 /* That its ring is connected: nobody else is needed any more to notice its end. */
 void announce_wired(struct connection *connection, const tutti_comm *comm);

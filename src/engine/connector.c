@@ -66,6 +66,20 @@ bool connector_add_text(struct connector_targets *targets, const char *text)
     return false;
 }
 
+void connector_add_list(struct connector_targets *targets, const char *transports, char *const *addresses,
+                        size_t count, bool same_host)
+{
+    char copy[64];
+    snprintf(copy, sizeof copy, "%s", transports);
+    char *rest = copy;
+    for (char *name; (name = strsep(&rest, ",")) != NULL;)
+        for (size_t i = 0; i < count; i++) {
+            bool is_unix = strncmp(addresses[i], "unix:", 5) == 0;
+            if (strcmp(name, is_unix ? "uds" : "tcp") == 0 && (!is_unix || same_host))
+                connector_add_text(targets, addresses[i]);
+        }
+}
+
 const char *connector_print(const struct connector_target *target, char *text, size_t size)
 {
     if (target->is_unix)

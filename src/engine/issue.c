@@ -3,13 +3,15 @@
 #include <assert.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
+#include "base/bytes.h"
+#include "base/crc32c.h"
 #include "base/error.h"
 #include "engine/clock.h"
 #include "engine/comm.h"
-#include "executor/fusion.h"
+#include "engine/mesh.h"
+#include "engine/stripes.h"
 #include "tensor/type.h"
-
-#define SPARE_CALLS_MAX 1 /* requests of at most so many calls are kept for reuse */
 
 struct scratch_block {
     struct scratch_block *next;
@@ -18,25 +20,39 @@ struct scratch_block {
 
 /* ---- Requests ---------------------------------------------------------------------------------- */
 
-static tutti_request *request_take(tutti_comm *comm, size_t count)
+/* Of one call, which is what hot loops issue: kept for reuse. */
+static bool is_spare_size(size_t executors, size_t parts)
 {
+    return executors <= 1 && parts <= 1;
+}
+
+/* Room for so many executors and, behind them, as many parts or mails as there are calls. */
+static tutti_request *request_take(tutti_comm *comm, size_t executors, size_t calls)
+{
+    size_t part_bytes =
+        sizeof(struct fusion_part) > sizeof(struct mail) ? sizeof(struct fusion_part) : sizeof(struct mail);
     tutti_request *request = comm->spare;
-    if (count <= SPARE_CALLS_MAX && request) {
+    bool spare = is_spare_size(executors, calls);
+    if (spare && request) {
         comm->spare = request->next_taken;
     } else {
-        size_t capacity = count > SPARE_CALLS_MAX ? count : SPARE_CALLS_MAX;
-        request =
-            malloc(sizeof *request + capacity * (sizeof request->executors[0] + sizeof(struct fusion_part)));
+        executors = spare ? 1 : executors;
+        request = malloc(sizeof *request + executors * sizeof request->executors[0] + calls * part_bytes);
         if (!request)
             return NULL;
-        request->capacity = capacity;
+        request->capacity = executors;
+        request->is_spare_size = spare;
     }
     request->next = NULL;
     request->comm = comm;
+    request->plan = NULL;
     request->status = TUTTI_PENDING;
     request->signals = false;
     request->lateness = (struct lateness){false};
-    request->count = 0;
+    request->count = request->pending = 0;
+    request->mails = NULL;
+    request->memory = NULL;
+    request->stripes = NULL;
     atomic_init(&request->current, 0);
     request->next_taken = comm->taken;
     request->link_taken = &comm->taken;
@@ -46,13 +62,25 @@ static tutti_request *request_take(tutti_comm *comm, size_t count)
     return request;
 }
 
-void issue_release(tutti_request *request)
+tutti_request *issue_take_mails(tutti_comm *comm, size_t count)
+{
+    tutti_request *request = request_take(comm, 0, count);
+    if (request)
+        request->mails = (struct mail *)&request->executors[request->capacity];
+    return request;
+}
+
+static void release(tutti_request *request)
 {
     tutti_comm *comm = request->comm;
     *request->link_taken = request->next_taken;
     if (request->next_taken)
         request->next_taken->link_taken = request->link_taken;
-    if (request->capacity > SPARE_CALLS_MAX) {
+    free(request->memory);
+    stripes_free(request->stripes);
+    request->memory = NULL;
+    request->stripes = NULL;
+    if (!request->is_spare_size) {
         free(request);
         return;
     }
@@ -60,23 +88,123 @@ void issue_release(tutti_request *request)
     comm->spare = request;
 }
 
-/* ---- Issuing ----------------------------------------------------------------------------------- */
+void issue_release(tutti_request *request)
+{
+    if (request->plan)
+        request->plan->busy = false;
+    else
+        release(request);
+}
 
-static const struct schedule *schedule_for(tutti_comm *comm, const struct fingerprint *call, size_t bytes)
+/* ---- Choosing ---------------------------------------------------------------------------------- */
+
+/* Elements of all parts. */
+static size_t sum_of(const size_t *counts, int size)
+{
+    size_t sum = 0;
+    for (int rank = 0; rank < size; rank++)
+        sum += counts[rank];
+    return sum;
+}
+
+static uint32_t digest_of(const size_t *counts, int size)
+{
+    uint32_t digest = 0;
+    for (int rank = 0; rank < size; rank++) {
+        uint8_t bytes[sizeof(uint64_t)];
+        put_u64(bytes, counts[rank]);
+        digest = crc32c(digest, bytes, sizeof bytes);
+    }
+    return digest;
+}
+
+/* All but the algorithm.  The barrier of finalize has a count, so that it does not pass for one that another
+ * rank calls. */
+static struct fingerprint fingerprint_of(const tutti_comm *comm, const struct tutti_call *calls, size_t count)
+{
+    const struct tutti_call *call = &calls[0];
+    int size = comm->place.size;
+    struct fingerprint print = {
+        .operation = (uint8_t)call->op,
+        .type = call->op == TUTTI_BARRIER ? 0 : (uint8_t)call->type,
+        .reduction = operation_reduces(call->op) ? (uint8_t)call->reduction : 0,
+        .root = operation_has_root(call->op) ? (uint32_t)call->root : 0,
+        .count = call->count,
+    };
+    if (count > 1) {
+        fusion_fingerprint(&print, calls, count);
+    } else if (call->op == TUTTI_BARRIER) {
+        print.count = comm->finalizes ? 1 : 0;
+    } else if (call->op == TUTTI_ALL_GATHER_V || call->op == TUTTI_REDUCE_SCATTER_V) {
+        const size_t *counts = call->op == TUTTI_ALL_GATHER_V ? call->recv_counts : call->send_counts;
+        print.count = sum_of(counts, size);
+        print.root = digest_of(counts, size);
+    } else if (operation_has_counts(call->op)) {
+        print.count = 0;
+    }
+    return print;
+}
+
+/* Bytes of the work vector, where every rank knows them. */
+static size_t bytes_of(const tutti_comm *comm, const struct fingerprint *print)
+{
+    bool has_sum = operation_has_counts(print->operation); /* of the parts, or nothing */
+    size_t count = has_sum ? print->count : executor_total(print, comm->place.size);
+    return count * tutti_type_size(print->type);
+}
+
+static int choose(tutti_comm *comm, const struct fingerprint *print, const char *name,
+                  struct selection *selection, struct tutti_error *error)
+{
+    const struct select_call call = {
+        .operation = print->operation,
+        .type = print->type,
+        .reduction = print->reduction,
+        .bytes = bytes_of(comm, print),
+        .name = name,
+    };
+    if (name)
+        return algorithm_select(&comm->select, &call, selection, error);
+    size_t hash = call.bytes ^ (call.bytes >> 10) ^ (size_t)call.operation * 5 ^ (size_t)call.type;
+    struct selection_memo *memo = &comm->memos[hash & (COMM_MEMOS - 1)];
+    if (!memo->selection.algorithm || memo->call.operation != call.operation ||
+        memo->call.type != call.type || memo->call.reduction != call.reduction ||
+        memo->call.bytes != call.bytes) {
+        int status = algorithm_select(&comm->select, &call, &memo->selection, error);
+        if (status < 0)
+            return status;
+        memo->call = call;
+    }
+    *selection = memo->selection;
+    return TUTTI_OK;
+}
+
+int issue_choose(tutti_comm *comm, const struct tutti_call *call, struct selection *selection,
+                 struct tutti_error *error)
+{
+    struct fingerprint print = fingerprint_of(comm, call, 1);
+    return choose(comm, &print, call->algorithm, selection, error);
+}
+
+static const struct schedule *schedule_for(tutti_comm *comm, const struct algorithm *algorithm, int root)
 {
     assert(algorithm_count <= COMM_ALGORITHMS_MAX);
-    const struct algorithm *algorithm = algorithm_select(call->operation, comm->place.size, bytes);
     struct schedule ***by_root = &comm->schedules[algorithm - algorithms];
     if (!*by_root)
         *by_root = calloc((size_t)comm->place.size, sizeof **by_root);
     if (!*by_root)
         return NULL;
-    struct schedule **schedule = &(*by_root)[call->root];
-    if (!*schedule)
-        *schedule = schedule_new(call->operation, algorithm->name, algorithm->emit, comm->place.rank,
-                                 comm->place.size, (int)call->root);
+    struct schedule **schedule = &(*by_root)[root];
+    if (!*schedule) {
+        *schedule = schedule_new(algorithm->operation, algorithm->name, algorithm->emit, comm->place.rank,
+                                 comm->place.size, root, &comm->hosts);
+        if (*schedule)
+            mesh_want_for(comm, CHANNEL_COLLECTIVES, *schedule);
+    }
     return *schedule;
 }
+
+/* ---- Memory ------------------------------------------------------------------------------------ */
 
 static void free_retired(tutti_comm *comm)
 {
@@ -109,50 +237,172 @@ static bool reserve_scratch(tutti_comm *comm, size_t bytes)
     return true;
 }
 
-/* The barrier of finalize has a count, so that it does not pass for one that another rank calls. */
-static struct fingerprint fingerprint_of(const tutti_comm *comm, const struct tutti_call *call)
+/* Bytes for the copies of counts and offsets that the calls of a request need: up to four arrays each. */
+static size_t counts_bytes(const tutti_comm *comm, const struct tutti_call *calls, size_t count)
 {
-    bool empty = call->op == TUTTI_BARRIER;
-    return (struct fingerprint){
-        .operation = (uint8_t)call->op,
-        .type = empty ? 0 : (uint8_t)call->type,
-        .reduction = operation_reduces(call->op) ? (uint8_t)call->reduction : 0,
-        .root = operation_has_root(call->op) ? (uint32_t)call->root : 0,
-        .count = !empty            ? call->count
-                 : comm->finalizes ? 1
-                                   : 0,
-    };
-}
-
-/* Prepares `count` calls that run as one operation.  With the lock. */
-static bool prepare(tutti_comm *comm, const struct tutti_call *calls, size_t count, struct executor *executor,
-                    struct fusion_part *parts)
-{
-    struct fingerprint print = fingerprint_of(comm, &calls[0]);
-    if (count > 1)
-        fusion_fingerprint(&print, calls, count);
-    size_t bytes = executor_total(&print, comm->place.size) * tutti_type_size(calls[0].type);
-    const struct schedule *schedule = schedule_for(comm, &print, bytes);
-    if (!schedule)
-        return false;
-    size_t scratch_bytes = executor_scratch_bytes(schedule, &print);
-    if (!reserve_scratch(comm, scratch_bytes + (count > 1 ? bytes : 0)))
-        return false;
-    if (count == 1) {
-        executor_init(executor, &comm->group, schedule, &print, calls[0].send, calls[0].recv, comm->scratch);
-        return true;
-    }
-    uint8_t *packed = comm->scratch + scratch_bytes;
-    executor_init(executor, &comm->group, schedule, &print, packed, packed, comm->scratch);
-    bool sends = calls[0].op != TUTTI_BROADCAST || calls[0].root == comm->place.rank;
+    size_t arrays = 0;
     for (size_t i = 0; i < count; i++)
-        parts[i] = (struct fusion_part){sends ? calls[i].send : NULL, calls[i].recv,
-                                        calls[i].count * tutti_type_size(calls[i].type)};
-    fusion_wrap(executor, parts, count, packed);
-    return true;
+        arrays += operation_has_counts(calls[i].op) ? 4 : 0;
+    return arrays * (size_t)comm->place.size * sizeof(size_t);
 }
 
-static int shortest_timeout(const tutti_comm *comm, const struct tutti_call *calls, size_t count)
+static const size_t *copy_array(size_t **memory, const size_t *from, int size)
+{
+    size_t *copy = *memory;
+    memcpy(copy, from, (size_t)size * sizeof *copy);
+    *memory += size;
+    return copy;
+}
+
+/* Those that are given, else one part after the other. */
+static const size_t *copy_offsets(size_t **memory, const size_t *offsets, const size_t *counts, int size)
+{
+    if (offsets)
+        return copy_array(memory, offsets, size);
+    size_t *copy = *memory, at = 0;
+    for (int rank = 0; rank < size; rank++) {
+        copy[rank] = at;
+        at += counts[rank];
+    }
+    *memory += size;
+    return copy;
+}
+
+static struct executor_buffers buffers_of(const tutti_comm *comm, const struct tutti_call *call,
+                                          size_t **memory)
+{
+    struct executor_buffers buffers = {.send = call->send, .recv = call->recv, .count = call->count};
+    if (!operation_has_counts(call->op))
+        return buffers;
+    int size = comm->place.size;
+    bool is_root = call->root == comm->place.rank, all_to_all = call->op == TUTTI_ALL_TO_ALL_V;
+    if (all_to_all || call->op == TUTTI_REDUCE_SCATTER_V || (call->op == TUTTI_SCATTER_V && is_root)) {
+        const size_t *offsets = call->op == TUTTI_REDUCE_SCATTER_V ? NULL : call->send_offsets;
+        buffers.send_counts = copy_array(memory, call->send_counts, size);
+        buffers.send_offsets = copy_offsets(memory, offsets, buffers.send_counts, size);
+    }
+    if (all_to_all || call->op == TUTTI_ALL_GATHER_V || (call->op == TUTTI_GATHER_V && is_root)) {
+        buffers.recv_counts = copy_array(memory, call->recv_counts, size);
+        buffers.recv_offsets = copy_offsets(memory, call->recv_offsets, buffers.recv_counts, size);
+    }
+    return buffers;
+}
+
+/* ---- Preparing --------------------------------------------------------------------------------- */
+
+/* Calls that run as one operation, with all that is decided about it. */
+struct prepared {
+    const struct tutti_call *calls;
+    size_t count;
+    struct fingerprint print;
+    struct selection selection;
+    const struct schedule *schedule;
+    struct executor_buffers buffers;
+    size_t schedule_bytes, bytes; /* of scratch memory: for the schedule, and with a copy of the input */
+    bool fused, staged;
+};
+
+static int prepare(tutti_comm *comm, const struct tutti_call *calls, size_t count, size_t **memory,
+                   struct prepared *p)
+{
+    *p = (struct prepared){.calls = calls, .count = count, .fused = count > 1};
+    p->print = fingerprint_of(comm, calls, count);
+    int status = choose(comm, &p->print, calls[0].algorithm, &p->selection, &comm->local_error);
+    if (status < 0)
+        return status;
+    p->print.algorithm = p->selection.algorithm->number;
+    p->schedule =
+        schedule_for(comm, p->selection.algorithm, operation_has_root(calls[0].op) ? calls[0].root : 0);
+    if (!p->schedule)
+        return TUTTI_ERR_MEMORY;
+    p->buffers = buffers_of(comm, calls, memory);
+    p->schedule_bytes = (executor_scratch_bytes(p->schedule, &p->print, &p->buffers) + 63) & ~(size_t)63;
+    p->staged = !p->fused && staging_is_needed(calls, comm->place.size);
+    p->bytes = p->schedule_bytes;
+    if (p->fused)
+        p->bytes += bytes_of(comm, &p->print);
+    else if (p->staged)
+        p->bytes += staging_bytes(calls, comm->place.rank, comm->place.size);
+    return TUTTI_OK;
+}
+
+/* `parts`: one for each call. */
+static void make_executor(tutti_comm *comm, struct prepared *p, uint8_t *scratch, struct executor *executor,
+                          struct fusion_part *parts)
+{
+    uint8_t *copy = scratch + p->schedule_bytes;
+    const struct executor_group *group = &comm->channels[CHANNEL_COLLECTIVES].group;
+    if (p->fused) {
+        p->buffers.send = p->buffers.recv = copy;
+    } else if (p->staged) {
+        copy = staging_copy(p->calls, comm->place.rank, copy);
+        p->buffers.send = copy;
+    }
+    executor_init(executor, group, p->schedule, &p->print, &p->buffers, scratch);
+    if (p->fused) {
+        fusion_parts(parts, p->calls, p->count, comm->place.rank);
+        fusion_wrap(executor, parts, p->count, copy);
+    } else if (p->staged) {
+        staging_wrap(executor, parts, p->calls, comm->place.rank, comm->place.size, copy);
+    }
+}
+
+static size_t count_runs(const struct tutti_call *calls, size_t count)
+{
+    size_t runs = 0;
+    for (size_t i = 0; i < count; i += fusion_run_length(&calls[i], count - i))
+        runs++;
+    return runs;
+}
+
+/* Makes the executors of a request, fused where that pays.  They follow one another, so one piece of scratch
+ * memory serves all: that of the communicator or, for a plan, its own. */
+static int prepare_request(tutti_comm *comm, const struct tutti_call *calls, size_t count,
+                           struct tutti_plan *plan, tutti_request **result)
+{
+    size_t runs = count == 1 ? 1 : count_runs(calls, count), most = 0,
+           array_bytes = counts_bytes(comm, calls, count);
+    tutti_request *request = *result = request_take(comm, runs, count);
+    struct prepared prepared;
+    if (!request)
+        return TUTTI_ERR_MEMORY;
+    if (array_bytes > 0 && !(request->memory = malloc(array_bytes)))
+        return TUTTI_ERR_MEMORY;
+    size_t *memory = request->memory;
+    for (size_t i = 0, run; i < count; i += run) {
+        run = runs == 1 ? count : fusion_run_length(&calls[i], count - i);
+        int status = prepare(comm, &calls[i], run, &memory, &prepared);
+        if (status < 0)
+            return status;
+        most = prepared.bytes > most ? prepared.bytes : most;
+    }
+    uint8_t *scratch;
+    if (plan) {
+        scratch = plan->scratch = aligned_alloc(64, (most + 64) & ~(size_t)63);
+        if (!scratch)
+            return TUTTI_ERR_MEMORY;
+    } else {
+        if (!reserve_scratch(comm, most))
+            return TUTTI_ERR_MEMORY;
+        scratch = comm->scratch;
+    }
+    memory = request->memory;
+    struct fusion_part *parts = (struct fusion_part *)&request->executors[request->capacity];
+    /* One call, so that the parts of a request on the lanes cannot get in each other's way. */
+    bool striped = count == 1 && prepared.selection.channels > 1 && !prepared.staged && stripes_fit(calls);
+    for (size_t i = 0, run; i < count; i += run) {
+        run = runs == 1 ? count : fusion_run_length(&calls[i], count - i);
+        if (runs > 1)
+            prepare(comm, &calls[i], run, &memory, &prepared); /* has succeeded before */
+        make_executor(comm, &prepared, scratch, &request->executors[request->count++], &parts[i]);
+    }
+    if (striped)
+        request->stripes = stripes_wrap(&request->executors[0], comm, calls,
+                                        prepared.selection.algorithm->name, prepared.selection.channels);
+    return striped && !request->stripes ? TUTTI_ERR_MEMORY : TUTTI_OK;
+}
+
+int issue_shortest_timeout_ms(const tutti_comm *comm, const struct tutti_call *calls, size_t count)
 {
     int shortest_ms = INT_MAX;
     for (size_t i = 0; i < count; i++) {
@@ -161,24 +411,6 @@ static int shortest_timeout(const tutti_comm *comm, const struct tutti_call *cal
         shortest_ms = timeout_ms < shortest_ms ? timeout_ms : shortest_ms;
     }
     return shortest_ms;
-}
-
-/* Makes the executors of a request, fused where that pays. */
-static bool prepare_all(tutti_comm *comm, const struct tutti_call *calls, size_t count,
-                        tutti_request *request)
-{
-    struct fusion_part *parts = (struct fusion_part *)&request->executors[request->capacity];
-    int64_t now_ns = clock_now_ns();
-    request->count = 0;
-    for (size_t i = 0, run; i < count; i += run) {
-        run = fusion_run_length(&calls[i], count - i);
-        struct executor *executor = &request->executors[request->count++];
-        if (!prepare(comm, &calls[i], run, executor, &parts[i]))
-            return false;
-        int timeout_ms = shortest_timeout(comm, &calls[i], run);
-        executor_start(executor, comm->sequence + request->count, now_ns, now_ns + timeout_ms * NS_PER_MS);
-    }
-    return true;
 }
 
 /* Calls complete in order, so those before this one must be done by its deadline as well. */
@@ -196,6 +428,37 @@ static void set_due(tutti_comm *comm, tutti_request *request)
     comm->last_due_ns = due_ns;
 }
 
+/* Numbers a prepared request and puts it at the end of the queue. */
+static void enqueue(tutti_comm *comm, tutti_request *request, int timeout_ms)
+{
+    int64_t now_ns = clock_now_ns();
+    if (!comm->head)
+        free_retired(comm);
+    request->next = NULL;
+    request->status = TUTTI_PENDING;
+    request->lateness = (struct lateness){false};
+    atomic_store_explicit(&request->current, 0, memory_order_relaxed);
+    for (size_t i = 0; i < request->count; i++) {
+        struct executor *executor = &request->executors[i];
+        int64_t due_ns = now_ns + timeout_ms * NS_PER_MS;
+        executor_start(executor, ++comm->sequence, now_ns, due_ns);
+        comm->recent_calls[comm->sequence % EXECUTOR_RECENT_CALLS] = executor->operation.call;
+    }
+    set_due(comm, request);
+    *comm->tail = request;
+    comm->tail = &request->next;
+    atomic_fetch_add_explicit(&comm->queue_count, 1, memory_order_relaxed);
+    comm_nudge(comm);
+}
+
+static int not_prepared(tutti_comm *comm, int status, const struct tutti_call *call)
+{
+    if (status == TUTTI_ERR_MEMORY)
+        error_set(&comm->local_error, TUTTI_ERR_MEMORY, "no memory to prepare %s of %zu elements",
+                  operation_name(call->op), call->count);
+    return status;
+}
+
 int issue_calls(tutti_comm *comm, const struct tutti_call *calls, size_t count, tutti_request **result)
 {
     int status = comm_refuse_if_dead(comm);
@@ -204,22 +467,62 @@ int issue_calls(tutti_comm *comm, const struct tutti_call *calls, size_t count, 
     if (failpoint_hit(&comm->failpoints, FAILPOINT_request_made) == FAIL_no_memory)
         return error_set(&comm->local_error, TUTTI_ERR_MEMORY, "no memory to prepare %s (a failpoint)",
                          operation_name(calls[0].op));
-    if (!comm->head)
-        free_retired(comm);
-    tutti_request *request = request_take(comm, count);
-    if (!request || !prepare_all(comm, calls, count, request)) {
+    tutti_request *request;
+    status = prepare_request(comm, calls, count, NULL, &request);
+    if (status < 0) {
         if (request)
-            issue_release(request);
-        return error_set(&comm->local_error, TUTTI_ERR_MEMORY, "no memory to prepare %s of %zu elements",
-                         operation_name(calls[0].op), calls[0].count);
+            release(request);
+        return not_prepared(comm, status, &calls[0]);
     }
-    for (size_t i = 0; i < request->count; i++)
-        comm->recent_calls[++comm->sequence % EXECUTOR_RECENT_CALLS] = request->executors[i].operation.call;
-    set_due(comm, request);
-    *comm->tail = request;
-    comm->tail = &request->next;
+    enqueue(comm, request, issue_shortest_timeout_ms(comm, calls, count));
     *result = request;
     return TUTTI_OK;
+}
+
+/* ---- Plans ------------------------------------------------------------------------------------- */
+
+int issue_plan(tutti_comm *comm, const struct tutti_call *calls, size_t count, struct tutti_plan *plan)
+{
+    int status = comm_refuse_if_dead(comm);
+    if (status < 0)
+        return status;
+    tutti_request *request;
+    status = prepare_request(comm, calls, count, plan, &request);
+    if (status < 0) {
+        if (request)
+            release(request);
+        free(plan->scratch);
+        plan->scratch = NULL;
+        return not_prepared(comm, status, &calls[0]);
+    }
+    request->plan = plan;
+    plan->comm = comm;
+    plan->request = request;
+    plan->timeout_ms = issue_shortest_timeout_ms(comm, calls, count);
+    return TUTTI_OK;
+}
+
+int issue_planned(struct tutti_plan *plan, tutti_request **request)
+{
+    tutti_comm *comm = plan->comm;
+    int status = comm_refuse_if_dead(comm);
+    if (status < 0)
+        return status;
+    if (plan->busy)
+        return error_set(&comm->local_error, TUTTI_ERR_ARGUMENT,
+                         "this plan is under way: wait for its request before it is started again");
+    plan->busy = true;
+    plan->request->signals = false;
+    enqueue(comm, plan->request, plan->timeout_ms);
+    *request = plan->request;
+    return TUTTI_OK;
+}
+
+void issue_unplan(struct tutti_plan *plan)
+{
+    plan->request->plan = NULL;
+    release(plan->request);
+    free(plan->scratch);
 }
 
 /* ---- The end ----------------------------------------------------------------------------------- */
@@ -228,6 +531,8 @@ static void free_requests(tutti_request *request)
 {
     while (request) {
         tutti_request *next = request->next_taken;
+        free(request->memory);
+        stripes_free(request->stripes);
         free(request);
         request = next;
     }

@@ -19,6 +19,7 @@
 #include "engine/announce.h"
 #include "engine/clock.h"
 #include "engine/comm.h"
+#include "engine/mesh.h"
 #include "engine/serving.h"
 #include "engine/watch.h"
 #include "transport/descriptor.h"
@@ -52,7 +53,6 @@ struct join {
     struct connector_targets targets;
     struct connector *connector;
     struct connection *connection;
-    struct listeners listeners;
     struct wiring *wiring;
     struct tutti_error why; /* the latest reason why it is not done yet */
     struct tutti_error result;
@@ -98,7 +98,6 @@ static void join_finish(struct join *join, const struct tutti_error *result)
     wiring_stop(join->wiring, result);
     alarm_free(join->retry);
     alarm_free(join->deadline);
-    listeners_close(&join->listeners);
     pthread_mutex_lock(&comm->lock);
     join->result = *result;
     join->finished = true;
@@ -329,7 +328,7 @@ static void join_meet(void *context)
 static void send_join(struct join *join)
 {
     int64_t left_ms = (join->deadline_ns - clock_now_ns()) / NS_PER_MS;
-    announce_member(join->connection, join->comm, &join->listeners, left_ms);
+    announce_member(join->connection, join->comm, left_ms);
     join->state = JOIN_ANNOUNCED;
     failpoint_hit(&join->comm->failpoints,
                   join->comm->re_forms ? FAILPOINT_reform_sent : FAILPOINT_join_sent);
@@ -339,20 +338,6 @@ static void send_join(struct join *join)
               "what listens at %s took the announcement and has not answered it", where);
     /* The rendezvous knows who is missing, so its word comes first. */
     alarm_set(join->deadline, left_ms + REFUSAL_GRACE_MS);
-}
-
-/* Where the next rank listens, by our order of preference; a Unix socket only where it is on this host. */
-static void add_targets(tutti_comm *comm, const Wire__Peer *next)
-{
-    char transports[32];
-    snprintf(transports, sizeof transports, "%s", comm->settings.values.transports);
-    char *rest = transports;
-    for (char *name; (name = strsep(&rest, ",")) != NULL;)
-        for (size_t i = 0; i < next->n_addresses; i++) {
-            bool is_unix = strncmp(next->addresses[i], "unix:", 5) == 0;
-            if (strcmp(name, is_unix ? "uds" : "tcp") == 0 && (!is_unix || comm->place.next.same_host))
-                connector_add_text(&comm->next_targets, next->addresses[i]);
-        }
 }
 
 static void on_wired(void *context, const int control_fds[2], const struct tutti_error *why)
@@ -389,7 +374,8 @@ static void on_welcome(struct join *join, const Wire__Welcome *welcome)
         join_finish(join, &error);
         return;
     }
-    add_targets(comm, welcome->next);
+    connector_add_list(&comm->next_targets, comm->settings.values.transports, welcome->next->addresses,
+                       welcome->next->n_addresses, comm->place.next.same_host);
     if (comm->next_targets.count == 0) {
         error_set(&error, TUTTI_ERR_CONFIG,
                   "no transport leads from rank %d to %s: this rank may use %s; let TUTTI_TRANSPORTS of both "
@@ -398,9 +384,7 @@ static void on_welcome(struct join *join, const Wire__Welcome *welcome)
         join_finish(join, &error);
         return;
     }
-    comm->in = calloc((size_t)comm->place.size, sizeof(struct link *));
-    comm->out = calloc((size_t)comm->place.size, sizeof(struct link *));
-    join->wiring = comm->in && comm->out ? wiring_start(comm, &join->listeners, on_wired, join) : NULL;
+    join->wiring = mesh_init(comm) ? wiring_start(comm, on_wired, join) : NULL;
     if (!join->wiring) {
         error_set(&error, TUTTI_ERR_MEMORY, "no memory to connect the ring");
         join_finish(join, &error);
@@ -515,8 +499,8 @@ static void on_connected(void *context, int fd, int index, const struct tutti_er
         join_retry(join);
         return;
     }
-    if (join->listeners.count == 0 &&
-        listeners_open(&join->listeners, &join->comm->settings, &join->meeting, fd, &error) < 0) {
+    if (join->comm->listeners.count == 0 &&
+        listeners_open(&join->comm->listeners, &join->comm->settings, &join->meeting, fd, &error) < 0) {
         descriptor_close(fd);
         join_finish(join, &error);
         return;

@@ -10,7 +10,13 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "engine/clock.h"
+#include "engine/mesh.h"
+#include "engine/roll.h"
+#include "engine/split.h"
+#include "engine/stripes.h"
 #include "transport/descriptor.h"
+
+#define MEETING_TIMEOUT_MIN_MS 5000 /* for the cards to go round, when all have joined late */
 
 /* ---- Who is this process? ------------------------------------------------------------------------ */
 
@@ -88,15 +94,52 @@ static int read_failpoints(tutti_comm *comm, settings_getenv read, struct tutti_
 }
 #endif
 
-static tutti_comm *comm_new(void)
+static struct family *family_new(tutti_comm *root)
+{
+    struct family *family = calloc(1, sizeof *family);
+    if (!family)
+        return NULL;
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_mutex_init(&family->lock, NULL);
+    pthread_cond_init(&family->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    family->root = root;
+    return family;
+}
+
+static void family_release(struct family *family)
+{
+    pthread_mutex_lock(&family->lock);
+    bool last = --family->references == 0;
+    pthread_mutex_unlock(&family->lock);
+    if (!last)
+        return;
+    roster_close(&family->roster);
+    pthread_cond_destroy(&family->changed);
+    pthread_mutex_destroy(&family->lock);
+    free(family);
+}
+
+tutti_comm *life_new(struct family *family)
 {
     tutti_comm *comm = calloc(1, sizeof *comm);
-    if (!comm)
+    if (comm)
+        comm->family = family ? family : family_new(comm);
+    if (!comm || !comm->family) {
+        free(comm);
         return NULL;
+    }
+    pthread_mutex_lock(&comm->family->lock);
+    comm->family->references++;
+    pthread_mutex_unlock(&comm->family->lock);
     comm->log = (struct log){LOG_LEVEL_WARNING, -1};
     comm->place.rank = comm->place.size = comm->place.next.rank = comm->place.previous.rank = -1;
-    comm->doorbell = comm->completion_fd = -1;
+    comm->doorbell = comm->nudge = comm->completion_fd = -1;
     comm->tail = &comm->head;
+    comm->posted_tail = &comm->posted;
+    comm->fresh_tail = &comm->fresh;
     comm->failure = comm->local_error = (struct tutti_error)TUTTI_ERROR_INIT;
     comm->reformed = (struct tutti_reform_info)TUTTI_REFORM_INFO_INIT;
     comm->drive_task = (struct worker_task){.run = progress_drive_on_loop, .context = comm};
@@ -104,6 +147,8 @@ static tutti_comm *comm_new(void)
     comm->announce_task = (struct worker_task){.run = ring_announce, .context = comm};
     comm->ask_task = (struct worker_task){.run = ring_ask, .context = comm};
     comm->drain_task = (struct worker_task){.run = ring_drain, .context = comm};
+    comm->look_task = (struct worker_task){.run = mesh_look_again, .context = comm};
+    comm->mesh_task = (struct worker_task){.run = mesh_dial, .context = comm};
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -113,11 +158,19 @@ static tutti_comm *comm_new(void)
     return comm;
 }
 
-static int take_resources(tutti_comm *comm, struct tutti_error *error)
+int life_take_descriptors(tutti_comm *comm, struct tutti_error *error)
 {
     comm->doorbell = descriptor_event(0);
-    if (comm->doorbell < 0)
+    comm->nudge = descriptor_event(0);
+    if (comm->doorbell < 0 || comm->nudge < 0)
         return error_set_errno(error, errno, "cannot make an eventfd");
+    return TUTTI_OK;
+}
+
+static int take_resources(tutti_comm *comm, struct tutti_error *error)
+{
+    if (life_take_descriptors(comm, error) < 0)
+        return error->code;
     comm->worker = worker_acquire(error);
     return comm->worker ? TUTTI_OK : error->code;
 }
@@ -131,21 +184,50 @@ static void group_of_one(tutti_comm *comm)
     worker_call(comm->worker, ring_make_timers, comm);
 }
 
-/* The group is there: calls may begin. */
-static void be_joined(tutti_comm *comm)
+int life_be_joined(tutti_comm *comm, struct tutti_error *error)
 {
     const struct tutti_config *values = &comm->settings.values;
-    comm->group = (struct executor_group){
-        .in = comm->in,
-        .out = comm->out,
-        .instance = comm->place.instance,
-        .generation = comm->place.generation,
-        .recent_calls = comm->recent_calls,
-        .slice_bytes = (uint32_t)values->slice_bytes,
-        .checksum = values->checksum != 0,
-        .kernels = reduce_table(),
-    };
-    comm->wait_policy = wait_policy_for(values->wait, comm->place.local_size);
+    for (int i = 0; i < CHANNELS; i++) {
+        struct channel *channel = &comm->channels[i];
+        channel->group = (struct executor_group){
+            .in = channel->in,
+            .out = channel->out,
+            .channel = (uint16_t)i,
+            .root_ranks = comm->root_ranks,
+            .instance = comm->place.instance,
+            .generation = comm->place.generation,
+            .recent_calls = i == CHANNEL_COLLECTIVES ? comm->recent_calls : NULL,
+            .slice_bytes = (uint32_t)values->slice_bytes,
+            .checksum = values->checksum != 0,
+            .kernels = reduce_table(),
+        };
+    }
+    if (roll_prepare_selection(comm, error) < 0)
+        return error->code;
+    comm->wait_policy = wait_policy_for(values->wait, comm->select.crowding > 1);
+    return TUTTI_OK;
+}
+
+/* The members know each other: calls may begin. */
+static int meet_all(tutti_comm *comm, int timeout_ms, struct tutti_error *error)
+{
+    const struct roster *roster = &comm->family->roster;
+    if (comm->place.size == 1 && (!mesh_init(comm) || roll_open(comm, error) < 0))
+        return error->code < 0 ? error->code
+                               : error_set(error, TUTTI_ERR_MEMORY, "no memory for a communicator");
+    if (roll_await(comm, timeout_ms, error) < 0)
+        return error->code;
+    if (comm->place.size == 1)
+        comm->hosts = (struct host_map){roster->host_count, roster->host_of};
+    comm->membership = comm->place.size > 1 ? &comm->ring.membership : NULL;
+    return life_be_joined(comm, error) < 0 ? error->code : stripes_open(comm, error);
+}
+
+/* What is left of the time to join, for the last of it. */
+static int left_of(int64_t until_ns)
+{
+    int64_t left_ms = (until_ns - clock_now_ns()) / NS_PER_MS;
+    return left_ms > MEETING_TIMEOUT_MIN_MS ? (int)left_ms : MEETING_TIMEOUT_MIN_MS;
 }
 
 static int join(tutti_comm *comm, const struct tutti_config *config, settings_getenv read,
@@ -155,20 +237,20 @@ static int join(tutti_comm *comm, const struct tutti_config *config, settings_ge
         return error->code;
     comm->log.level = level_from_name(comm->settings.values.log);
     if (launch_resolve(&comm->launch, config, (unsigned)geteuid(), read, NULL, error) < 0 ||
-        find_identity(comm, error) < 0 || read_failpoints(comm, read, error) < 0 ||
-        take_resources(comm, error) < 0)
+        roll_check_settings(comm, error) < 0 || find_identity(comm, error) < 0 ||
+        read_failpoints(comm, read, error) < 0 || take_resources(comm, error) < 0)
         return error->code;
     if (comm->launch.size == 1)
         group_of_one(comm);
-    else if (join_group(comm, comm->settings.values.join_timeout_ms, error) < 0)
+    int64_t until_ns = clock_now_ns() + comm->settings.values.join_timeout_ms * NS_PER_MS;
+    if (comm->launch.size > 1 && join_group(comm, comm->settings.values.join_timeout_ms, error) < 0)
         return error->code;
-    be_joined(comm);
-    return TUTTI_OK;
+    return meet_all(comm, left_of(until_ns), error);
 }
 
 int life_begin(const struct tutti_config *config, settings_getenv read, tutti_comm **result)
 {
-    tutti_comm *comm = *result = comm_new();
+    tutti_comm *comm = *result = life_new(NULL);
     if (!comm)
         return TUTTI_ERR_MEMORY;
     struct tutti_error error = TUTTI_ERROR_INIT;
@@ -263,6 +345,11 @@ static int join_again(tutti_comm *comm, tutti_comm *failed, int timeout_ms, stru
 static int claim(tutti_comm *failed, int timeout_ms, struct tutti_error *error)
 {
     int unclaimed = 0;
+    if (failed->root_ranks)
+        return error_set(
+            error, TUTTI_ERR_ARGUMENT,
+            "reform: this communicator was made of another: re-form the one of tutti_init(), and "
+            "split again");
     if (timeout_ms < 0)
         return error_set(error, TUTTI_ERR_ARGUMENT,
                          "reform: timeout_ms is %d: give milliseconds, or 0 for join_timeout_ms", timeout_ms);
@@ -285,22 +372,24 @@ static int claim(tutti_comm *failed, int timeout_ms, struct tutti_error *error)
 
 int life_reform(tutti_comm *failed, int timeout_ms, tutti_comm **survivors)
 {
-    tutti_comm *comm = *survivors = comm_new();
+    tutti_comm *comm = *survivors = life_new(NULL);
     if (!comm)
         return TUTTI_ERR_MEMORY;
     struct tutti_error error = TUTTI_ERROR_INIT;
+    int64_t until_ns = 0;
     int status = claim(failed, timeout_ms, &error);
     if (status == TUTTI_OK) {
         comm_await_abort_sent(failed);
         int within_ms = timeout_ms > 0 ? timeout_ms : failed->settings.values.join_timeout_ms;
+        until_ns = clock_now_ns() + within_ms * NS_PER_MS;
         status = join_again(comm, failed, within_ms, &error);
         /* Once it has a place in the next group, that one is to be re-formed. */
         atomic_store(&failed->re_formed, comm->place.size > 0);
     }
+    if (status == TUTTI_OK)
+        status = meet_all(comm, left_of(until_ns), &error);
     if (status < 0)
         comm_fail(comm, &error);
-    else
-        be_joined(comm);
     return status;
 }
 
@@ -336,16 +425,31 @@ static int exchange_goodbyes(tutti_comm *comm, int64_t until_ns)
     return TUTTI_OK;
 }
 
+/* The root takes with it what is left of the family. */
+static void finalize_family(tutti_comm *root)
+{
+    struct family *family = root->family;
+    pthread_mutex_lock(&family->lock);
+    comm_fail_orphans(family);
+    pthread_mutex_unlock(&family->lock);
+}
+
 int life_finalize(tutti_comm *comm, int timeout_ms)
 {
     int64_t until_ns = clock_now_ns() + timeout_ms * NS_PER_MS;
+    int drained = progress_drain_messages(comm, until_ns);
+    if (drained < 0)
+        return drained;
     /* Calls complete in order, so the barrier completes last. */
     struct tutti_call barrier = {.op = TUTTI_BARRIER, .timeout_ms = timeout_ms};
     int status = progress_run_last(comm, &barrier);
     if (status < 0)
         return status;
     failpoint_hit(&comm->failpoints, FAILPOINT_barrier_done);
-    if (comm->place.size > 1)
+    stripes_finalize(comm);
+    if (!comm->root_ranks)
+        finalize_family(comm);
+    if (comm->place.size > 1 && !comm->root_ranks)
         return exchange_goodbyes(comm, until_ns);
     pthread_mutex_lock(&comm->lock);
     comm->phase = COMM_FINALIZED;
@@ -368,42 +472,61 @@ static void leave_loop(tutti_comm *comm)
     worker_call(comm->worker, nothing, NULL); /* tasks that were posted before have run now */
 }
 
-static void free_links(tutti_comm *comm)
+/* From now on the family knows nothing of it. */
+static void leave_family(tutti_comm *comm)
 {
-    for (int rank = 0; rank < comm->place.size; rank++) {
-        if (comm->in && comm->in[rank])
-            comm->in[rank]->ops->free(comm->in[rank]);
-        if (comm->out && comm->out[rank])
-            comm->out[rank]->ops->free(comm->out[rank]);
+    struct family *family = comm->family;
+    pthread_mutex_lock(&family->lock);
+    if (family->root == comm) {
+        family->root = NULL;
+        comm_fail_orphans(family);
+        pthread_cond_broadcast(&family->changed);
+    } else if (comm->sibling_link) {
+        *comm->sibling_link = comm->sibling;
+        if (comm->sibling)
+            comm->sibling->sibling_link = comm->sibling_link;
     }
-    free(comm->in);
-    free(comm->out);
+    pthread_mutex_unlock(&family->lock);
 }
 
 void life_end(tutti_comm *comm)
 {
     if (comm->place.size > 1 && comm->phase != COMM_FINALIZED && !comm_has_failed(comm)) {
         struct tutti_error error;
-        error_set(&error, TUTTI_ERR_ABORTED, "rank %d freed its communicator without finalizing it",
-                  comm->place.rank);
-        error.rank = comm->place.rank;
+        int rank = comm_root_rank(comm, comm->place.rank);
+        error_set(&error, TUTTI_ERR_ABORTED, "rank %d freed %s without finalizing it", rank,
+                  comm->root_ranks ? "a communicator that it had split off" : "its communicator");
+        error.rank = rank;
         comm_fail(comm, &error);
     }
     if (comm->worker) {
         if (comm_has_failed(comm))
             comm_await_abort_sent(comm);
+        stripes_close(comm);
+        leave_family(comm);
+        if (comm->lane_of) /* the loop of the door may just be handing it a link */
+            worker_call(comm->lane_of->worker, nothing, NULL);
         leave_loop(comm);
+    } else {
+        leave_family(comm);
     }
-    free_links(comm);
+    mesh_free(comm);
     if (comm->worker)
         worker_release(comm->worker);
+    messages_free(comm);
     issue_free(comm);
     if (comm->doorbell >= 0)
         descriptor_close(comm->doorbell);
+    if (comm->nudge >= 0)
+        descriptor_close(comm->nudge);
     if (comm->completion_fd >= 0)
         descriptor_close(comm->completion_fd);
     pthread_cond_destroy(&comm->changed);
     pthread_mutex_destroy(&comm->lock);
+    family_release(comm->family);
     settings_clean_up(&comm->settings);
+    free(comm->root_ranks);
+    free(comm->host_of);
+    split_forget(comm);
     free(comm);
 }

@@ -1,31 +1,31 @@
 /* Progress: who moves the data of a communicator, and when.
  *
- * Calls queue as requests and are moved strictly in the order of issue; only the head moves.  Whoever holds
- * the token moves it: a thread in a blocking call or a wait takes the token and polls the links itself, for
- * waking another thread would cost more than most calls; otherwise the worker loop does, woken by uv_poll.
- * The loop takes the token only inside a callback and never sleeps with it, so a caller always gets it
- * soon.  A caller that leaves with work still queued posts `drive_task`. */
+ * Collectives queue as requests and are moved strictly in the order of issue; only the head moves.  Messages
+ * move beside them.  Whoever holds the token moves all: a thread in a blocking call or a wait takes the token
+ * and polls the links itself, for waking another thread would cost more than most calls; otherwise the worker
+ * loop does, woken by uv_poll.  The loop takes the token only inside a callback and never sleeps with it, so
+ * a caller always gets it soon.  A caller that leaves with work still queued posts `drive_task`.  A caller
+ * that sleeps is nudged when there is something new. */
 #include <poll.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <sys/eventfd.h>
+#include "base/error.h"
 #include "engine/clock.h"
 #include "engine/comm.h"
+#include "engine/motion.h"
+#include "engine/polls.h"
+#include "engine/stripes.h"
 
 #define SLEEP_MS_MAX   100             /* a sleeper looks around at least this often */
 #define LOOP_LINGER_NS (50 * 1000)     /* the loop yields this long before it arms its polls */
 #define LOOP_SHARE_NS  (5 * NS_PER_MS) /* in one callback: heartbeats and other communicators wait */
 
-/* ---- Moving ------------------------------------------------------------------------------------ */
+/* ---- Completing -------------------------------------------------------------------------------- */
 
-void progress_complete_head(tutti_comm *comm, int status)
+void progress_complete(tutti_comm *comm, tutti_request *request, int status)
 {
-    tutti_request *request = comm->head;
-    comm->head = request->next;
-    if (!comm->head)
-        comm->tail = &comm->head;
     request->status = status;
-    if (status == TUTTI_OK)
-        comm->completed = request->executors[request->count - 1].operation.sequence;
     if (request->signals) {
         comm->unfetched++;
         if (comm->completion_fd >= 0)
@@ -33,126 +33,90 @@ void progress_complete_head(tutti_comm *comm, int status)
     }
     if (atomic_load_explicit(&comm->waiters, memory_order_relaxed) > 0)
         pthread_cond_broadcast(&comm->changed);
-}
-
-/* Not blocked: progress() has only had its share of turns. */
-static bool can_go_on(const struct operation *operation)
-{
-    return !operation->wait.receive && !operation->wait.send;
-}
-
-/* Moves the queue, without the lock and with the token, until `until` is complete (NULL: until the queue is
- * empty) or the head is blocked.  Returns the blocked head, or NULL.  A failure of the group completes
- * everything. */
-static tutti_request *move_queue(tutti_comm *comm, tutti_request *head, const tutti_request *until,
-                                 bool on_loop)
-{
-    struct tutti_error error; /* filled by progress() when it fails; too large to clear on every turn */
-    while (head) {
-        int status = TUTTI_OK;
-        if (comm->link_error_until_ns != 0) {
-            status = comm->link_error.code;
-        } else if (!comm_has_failed(comm)) {
-            struct operation *operation = &head->executors[head->current].operation;
-            status = operation->progress(operation, &error);
-            if (status == TUTTI_PENDING)
-                return head;
-            failpoint_hit(&comm->failpoints, FAILPOINT_operation_done);
-            if (status == TUTTI_OK &&
-                atomic_fetch_add_explicit(&head->current, 1, memory_order_relaxed) + 1 < head->count)
-                continue;
-        }
-        if (status < 0 && !comm_fail_from_link(comm, &error, on_loop))
-            return head;
-        pthread_mutex_lock(&comm->lock);
-        bool stop = head == until;
-        if (comm_has_failed(comm))
-            comm_fail_pending(comm);
-        else
-            progress_complete_head(comm, TUTTI_OK);
-        head = stop ? NULL : comm->head;
-        pthread_mutex_unlock(&comm->lock);
-    }
-    return NULL;
-}
-
-/* ---- Lateness ---------------------------------------------------------------------------------- */
-
-static struct lateness_view view_of(const tutti_comm *comm, const tutti_request *head)
-{
-    return (struct lateness_view){
-        .operation = &head->executors[head->current].operation,
-        .due_ns = atomic_load_explicit(&head->due_ns, memory_order_relaxed),
-        .straggler_after_ns = comm->settings.values.straggler_after_ms * NS_PER_MS,
-        .membership = comm->place.size > 1 ? &comm->ring.membership : NULL,
-    };
-}
-
-/* The head of the queue is blocked: tells the neighbours, warns, asks or ends the group when it is late. With
- * the token. */
-static void judge_lateness(tutti_comm *comm, tutti_request *head, int64_t now_ns)
-{
-    struct lateness_view view = view_of(comm, head);
-    struct tutti_error error;
-    for (;;) {
-        switch (lateness_judge(&head->lateness, &view, now_ns, &error)) {
-        case LATENESS_ANNOUNCE:
-            worker_post(comm->worker, &comm->announce_task);
-            break;
-        case LATENESS_WARN:
-            log_warning(&comm->log, "%s", error.message);
-            break;
-        case LATENESS_ASK:
-            atomic_store(&comm->late_sequence, view.operation->sequence);
-            worker_post(comm->worker, &comm->ask_task);
-            break;
-        case LATENESS_EXPIRE:
-            comm_fail(comm, &error);
-            return;
-        case LATENESS_NONE:
-            return;
-        }
+    if (comm->lane_of) {
+        atomic_fetch_add(&comm->lane_of->lanes_done, 1);
+        comm_nudge(comm->lane_of);
+        worker_post(comm->lane_of->worker, &comm->lane_of->drive_task);
     }
 }
 
-static int64_t next_judgement_ns(const tutti_comm *comm, const tutti_request *head, int64_t now_ns)
+void progress_complete_head(tutti_comm *comm, int status)
 {
-    struct lateness_view view = view_of(comm, head);
-    return lateness_next_ns(&head->lateness, &view, now_ns);
+    tutti_request *request = comm->head;
+    comm->head = request->next;
+    if (!comm->head)
+        comm->tail = &comm->head;
+    atomic_fetch_sub_explicit(&comm->queue_count, 1, memory_order_relaxed);
+    if (status == TUTTI_OK)
+        comm->completed = request->executors[request->count - 1].operation.sequence;
+    progress_complete(comm, request, status);
 }
 
 /* ---- The caller's thread ----------------------------------------------------------------------- */
 
-static void sleep_on(const tutti_comm *comm, const tutti_request *head, int64_t until_ns, int64_t now_ns)
+/* Is there something that came after the last look?  Once `sleeps` is set, what comes later nudges. */
+static bool has_news(const tutti_comm *comm, const struct motion *motion)
 {
-    const struct operation *operation = &head->executors[head->current].operation;
-    int64_t due_ns = next_judgement_ns(comm, head, now_ns);
-    struct pollfd fds[3] = {{.fd = comm->doorbell, .events = POLLIN}};
-    nfds_t count = 1;
-    const struct link *receive = operation->wait.receive, *send = operation->wait.send;
-    if (receive)
-        fds[count++] = (struct pollfd){.fd = receive->ops->descriptor(receive), .events = POLLIN};
-    if (send)
-        fds[count++] = (struct pollfd){.fd = send->ops->descriptor(send), .events = POLLOUT};
-    if (due_ns < until_ns)
-        until_ns = due_ns;
-    int64_t left_ms = (until_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS;
-    poll(fds, count, left_ms < 0 ? 0 : left_ms < SLEEP_MS_MAX ? (int)left_ms : SLEEP_MS_MAX);
+    return atomic_load(&comm->fresh_count) > 0 || (!motion->head && atomic_load(&comm->queue_count) > 0) ||
+           comm->posted != NULL || atomic_load(&comm->lanes_done) != motion->lanes_seen;
 }
 
-/* Moves the queue until `request` is complete or `until_ns` has come.  With the token, without the lock. */
+/* Once `sleeps` is set, what comes later nudges. */
+static bool goes_to_sleep(tutti_comm *comm, const struct motion *motion)
+{
+    pthread_mutex_lock(&comm->lock);
+    atomic_store(&comm->sleeps, true);
+    bool news = has_news(comm, motion);
+    pthread_mutex_unlock(&comm->lock);
+    return !news;
+}
+
+static void sleep_on(tutti_comm *comm, const struct motion *motion, int64_t until_ns, int64_t now_ns)
+{
+    struct watch_list watched;
+    struct pollfd few[WATCHED_FEW + 2], *fds = few;
+    watch_list_fill(&watched, comm, motion);
+    if (watched.count > WATCHED_FEW)
+        fds = malloc((watched.count + 2) * sizeof *fds);
+    size_t count = fds ? watched.count : WATCHED_FEW;
+    fds = fds ? fds : few;
+    fds[0] = (struct pollfd){.fd = comm->doorbell, .events = POLLIN};
+    fds[1] = (struct pollfd){.fd = comm->nudge, .events = POLLIN};
+    for (size_t i = 0; i < count; i++)
+        fds[i + 2] = (struct pollfd){.fd = watched.list[i].link->ops->descriptor(watched.list[i].link),
+                                     .events = watched.list[i].out ? POLLOUT : POLLIN};
+    int64_t due_ns = motion_next_judgement_ns(comm, motion, now_ns);
+    due_ns = due_ns < until_ns ? due_ns : until_ns;
+    int64_t left_ms = (due_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS;
+    eventfd_t nudges;
+    if (goes_to_sleep(comm, motion) &&
+        poll(fds, count + 2,
+             left_ms < 0              ? 0
+             : left_ms < SLEEP_MS_MAX ? (int)left_ms
+                                      : SLEEP_MS_MAX) > 0 &&
+        (fds[1].revents & POLLIN) != 0)
+        eventfd_read(comm->nudge, &nudges);
+    atomic_store(&comm->sleeps, false);
+    if (fds != few)
+        free(fds);
+    watch_list_free(&watched);
+}
+
+/* `request` NULL: all messages. */
+static bool is_done(const tutti_comm *comm, const tutti_request *request)
+{
+    return request ? request->status != TUTTI_PENDING : !messages_are_pending(comm);
+}
+
+/* Moves everything until `request` is complete or `until_ns` has come.  With the token, without the lock. */
 static void drive(tutti_comm *comm, tutti_request *head, const tutti_request *request, int64_t until_ns)
 {
     struct waiter waiter = {.policy = &comm->wait_policy};
-    uint64_t moved = 0;
+    struct motion motion = {head, request, false, 0, 0};
     for (;;) {
-        tutti_request *blocked = move_queue(comm, head, request, false);
-        if (!blocked)
+        bool moving = motion_move(comm, &motion);
+        if (is_done(comm, request) || comm_has_failed(comm))
             return;
-        const struct operation *operation = &blocked->executors[blocked->current].operation;
-        bool moving = can_go_on(operation) || blocked != head || operation->moved_bytes != moved;
-        head = blocked;
-        moved = operation->moved_bytes;
         if (until_ns == 0) /* only a look */
             return;
         int64_t now_ns = 0;
@@ -165,11 +129,11 @@ static void drive(tutti_comm *comm, tutti_request *head, const tutti_request *re
         }
         if (stage == WAIT_SPIN)
             continue;
-        judge_lateness(comm, blocked, now_ns);
+        motion_judge(comm, &motion, now_ns);
         if (now_ns >= until_ns)
             return;
         if (stage == WAIT_SLEEP && !comm_has_failed(comm))
-            sleep_on(comm, blocked, until_ns, now_ns);
+            sleep_on(comm, &motion, until_ns, now_ns);
     }
 }
 
@@ -178,10 +142,15 @@ static int64_t until_from_timeout(int timeout_ms)
     return timeout_ms < 0 ? INT64_MAX : timeout_ms == 0 ? 0 : clock_now_ns() + timeout_ms * NS_PER_MS;
 }
 
+static bool has_work(const tutti_comm *comm)
+{
+    return comm->head || messages_are_pending(comm);
+}
+
 /* Waits for `request`, moving the queue itself when nobody else does.  With the lock. */
 static void wait_for(tutti_comm *comm, const tutti_request *request, int64_t until_ns)
 {
-    while (request->status == TUTTI_PENDING) {
+    while (!is_done(comm, request)) {
         if (comm->token == TOKEN_FREE) {
             tutti_request *head = comm->head;
             comm->token = TOKEN_CALLER;
@@ -191,7 +160,7 @@ static void wait_for(tutti_comm *comm, const tutti_request *request, int64_t unt
             comm->token = TOKEN_FREE;
             if (comm_has_failed(comm))
                 comm_fail_pending(comm);
-            if (comm->head)
+            if (has_work(comm))
                 worker_post(comm->worker, &comm->drive_task);
             if (atomic_load_explicit(&comm->waiters, memory_order_relaxed) > 0)
                 pthread_cond_broadcast(&comm->changed);
@@ -210,6 +179,11 @@ static int finish_wait(tutti_comm *comm, tutti_request **handle)
 {
     tutti_request *request = *handle;
     int status = request->status;
+    if (status < 0 && request->stripes) { /* the lanes have heard of the failure, and stop soon */
+        pthread_mutex_unlock(&comm->lock);
+        stripes_join(request->stripes);
+        pthread_mutex_lock(&comm->lock);
+    }
     if (status != TUTTI_PENDING) {
         if (request->signals && --comm->unfetched == 0 && comm->completion_fd >= 0) {
             eventfd_t count;
@@ -238,12 +212,18 @@ static int not_issued(tutti_comm *comm, int status)
     return status;
 }
 
+static int issue(tutti_comm *comm, const struct tutti_call *calls, size_t count, tutti_request **request)
+{
+    return operation_is_message(calls[0].op) ? messages_issue(comm, calls, count, request)
+                                             : issue_calls(comm, calls, count, request);
+}
+
 int progress_run(tutti_comm *comm, const struct tutti_call *calls, size_t count, int timeout_ms,
                  tutti_request **request)
 {
     int64_t until_ns = until_from_timeout(timeout_ms);
     pthread_mutex_lock(&comm->lock);
-    int status = issue_calls(comm, calls, count, request);
+    int status = issue(comm, calls, count, request);
     if (status < 0)
         return not_issued(comm, status);
     wait_for(comm, *request, until_ns);
@@ -272,87 +252,137 @@ int progress_wait(tutti_request **request, int timeout_ms)
     return finish_wait(comm, request);
 }
 
+/* One turn here and now, so that the first bytes leave without waking the loop. */
+static void begin(tutti_comm *comm, tutti_request *request)
+{
+    request->signals = true;
+    if (comm->token == TOKEN_FREE && (request->mails || comm->head == request))
+        wait_for(comm, request, 0);
+    else
+        worker_post(comm->worker, &comm->drive_task);
+}
+
 int progress_issue(tutti_comm *comm, const struct tutti_call *calls, size_t count, tutti_request **request)
 {
     pthread_mutex_lock(&comm->lock);
-    int status = issue_calls(comm, calls, count, request);
+    int status = issue(comm, calls, count, request);
     if (status < 0)
         return not_issued(comm, status);
-    (*request)->signals = true;
-    /* One turn here and now, so that the first bytes leave without waking the loop. */
-    if (comm->token == TOKEN_FREE && comm->head == *request)
-        wait_for(comm, *request, 0);
-    else
-        worker_post(comm->worker, &comm->drive_task);
+    begin(comm, *request);
     pthread_mutex_unlock(&comm->lock);
     return TUTTI_OK;
 }
 
-/* ---- The worker's thread ----------------------------------------------------------------------- */
-
-static void on_data_link(uv_poll_t *poll, int status, int events)
+int progress_post(tutti_comm *comm, const struct tutti_call *call, tutti_request **request)
 {
-    (void)status, (void)events; /* whatever it is, the link will tell */
-    progress_drive_on_loop(poll->data);
+    pthread_mutex_lock(&comm->lock);
+    int status = issue(comm, call, 1, request);
+    if (status == TUTTI_OK)
+        worker_post(comm->worker, &comm->drive_task);
+    pthread_mutex_unlock(&comm->lock);
+    return status;
 }
+
+bool progress_is_complete(const tutti_request *request)
+{
+    pthread_mutex_lock(&request->comm->lock);
+    bool complete = request->status != TUTTI_PENDING;
+    pthread_mutex_unlock(&request->comm->lock);
+    return complete;
+}
+
+int progress_start_plan(struct tutti_plan *plan, tutti_request **request)
+{
+    tutti_comm *comm = plan->comm;
+    pthread_mutex_lock(&comm->lock);
+    int status = issue_planned(plan, request);
+    if (status == TUTTI_OK)
+        begin(comm, *request);
+    pthread_mutex_unlock(&comm->lock);
+    return status;
+}
+
+int progress_run_plan(struct tutti_plan *plan, int timeout_ms, tutti_request **request)
+{
+    tutti_comm *comm = plan->comm;
+    int64_t until_ns = until_from_timeout(timeout_ms);
+    pthread_mutex_lock(&comm->lock);
+    int status = issue_planned(plan, request);
+    if (status < 0) {
+        pthread_mutex_unlock(&comm->lock);
+        return status;
+    }
+    wait_for(comm, *request, until_ns);
+    return finish_wait(comm, request);
+}
+
+int progress_drain_messages(tutti_comm *comm, int64_t until_ns)
+{
+    pthread_mutex_lock(&comm->lock);
+    wait_for(comm, NULL, until_ns);
+    bool drained = !messages_are_pending(comm);
+    pthread_mutex_unlock(&comm->lock);
+    struct tutti_error error;
+    if (drained || comm_has_failed(comm))
+        return comm_has_failed(comm) ? comm->failure.code : TUTTI_OK;
+    error_set(&error, TUTTI_ERR_TIMEOUT, "finalize: sends or receives are still under way");
+    error.rank = comm_root_rank(comm, comm->place.rank);
+    comm_fail(comm, &error);
+    return error.code;
+}
+
+/* ---- The worker's thread ----------------------------------------------------------------------- */
 
 static void on_deadline(uv_timer_t *timer)
 {
     progress_drive_on_loop(timer->data);
 }
 
-static void stop_polls(tutti_comm *comm)
+static void stop_watching(tutti_comm *comm)
 {
-    if (comm->ring.polls_made) {
-        uv_poll_stop(&comm->ring.readable);
-        uv_poll_stop(&comm->ring.writable);
-    }
+    polls_stop(comm);
     uv_timer_stop(&comm->ring.deadline);
 }
 
-/* Has the loop call again: when the link that the head is blocked on or its deadline says so; soon, where it
+/* Has the loop call again: when the links that are waited for or a deadline say so; soon, where what moves
  * has only had its share. */
-static void arm_polls(tutti_comm *comm, const tutti_request *head)
+static void watch(tutti_comm *comm, const struct motion *motion, bool go_on)
 {
-    const struct operation *operation = &head->executors[head->current].operation;
-    bool go_on = can_go_on(operation);
-    stop_polls(comm);
-    if (comm->link_error_until_ns != 0) {
-        int64_t left_ms = (comm->link_error_until_ns - clock_now_ns()) / NS_PER_MS + 1;
-        uv_timer_start(&comm->ring.deadline, on_deadline, left_ms > 0 ? (uint64_t)left_ms : 0, 0);
+    stop_watching(comm);
+    if (go_on) {
+        worker_post(comm->worker, &comm->drive_task);
         return;
     }
-    bool polls = comm->ring.polls_made; /* not in a group of one, which is never blocked */
-    if (polls && (go_on || operation->wait.receive))
-        uv_poll_start(&comm->ring.readable, UV_READABLE | UV_DISCONNECT, on_data_link);
-    if (polls && (go_on || operation->wait.send))
-        uv_poll_start(&comm->ring.writable, UV_WRITABLE | UV_DISCONNECT, on_data_link);
-    int64_t now_ns = clock_now_ns(), next_ns = next_judgement_ns(comm, head, now_ns);
-    int64_t left_ms = go_on ? 1 : next_ns > now_ns ? (next_ns - now_ns) / NS_PER_MS + 1 : 1;
-    uv_timer_start(&comm->ring.deadline, on_deadline, (uint64_t)left_ms, 0);
+    int64_t now_ns = clock_now_ns(), next_ns = comm->link_error_until_ns;
+    if (next_ns == 0) {
+        struct watch_list watched;
+        watch_list_fill(&watched, comm, motion);
+        for (size_t i = 0; i < watched.count; i++)
+            polls_arm(comm, watched.list[i].link, watched.list[i].out ? UV_WRITABLE : UV_READABLE);
+        watch_list_free(&watched);
+        next_ns = motion_next_judgement_ns(comm, motion, now_ns);
+    }
+    int64_t left_ms = (next_ns - now_ns) / NS_PER_MS + 1;
+    uv_timer_start(&comm->ring.deadline, on_deadline, left_ms > 0 ? (uint64_t)left_ms : 1, 0);
 }
 
-/* Moves the queue and, while callers do not ask for the token, lingers a little where it is blocked: the next
- * slice is often nearer than a way through epoll.  Returns the blocked head or NULL. */
-static tutti_request *move_and_linger(tutti_comm *comm, tutti_request *head)
+/* Moves everything and, while callers do not ask for the token, lingers a little where it is blocked: the
+ * next slice is often nearer than a way through epoll.  true: it would go on at once. */
+static bool move_and_linger(tutti_comm *comm, struct motion *motion)
 {
     int64_t blocked_ns = 0, until_ns = clock_now_ns() + LOOP_SHARE_NS;
-    uint64_t moved = 0;
     for (;;) {
-        tutti_request *blocked = move_queue(comm, head, NULL, true);
-        if (!blocked)
-            return NULL;
-        const struct operation *operation = &blocked->executors[blocked->current].operation;
+        bool moving = motion_move(comm, motion);
         int64_t now_ns = clock_now_ns();
-        if (blocked_ns == 0 || blocked != head || operation->moved_bytes != moved)
+        if (!motion->head && !messages_are_pending(comm))
+            return false;
+        if (blocked_ns == 0 || moving)
             blocked_ns = now_ns;
-        head = blocked;
-        moved = operation->moved_bytes;
-        judge_lateness(comm, blocked, now_ns);
+        motion_judge(comm, motion, now_ns);
         if (now_ns >= until_ns || now_ns - blocked_ns > LOOP_LINGER_NS || comm_has_failed(comm) ||
             comm->link_error_until_ns != 0 || atomic_load(&comm->waiters) > 0)
-            return blocked;
-        if (!can_go_on(operation))
+            return moving;
+        if (!moving)
             sched_yield();
     }
 }
@@ -360,28 +390,27 @@ static tutti_request *move_and_linger(tutti_comm *comm, tutti_request *head)
 void progress_drive_on_loop(void *argument)
 {
     tutti_comm *comm = argument;
+    struct motion motion = {NULL, NULL, true, 0, 0};
     pthread_mutex_lock(&comm->lock);
-    tutti_request *head = comm->head;
-    if (comm->token != TOKEN_FREE || !head) {
+    if (comm->token != TOKEN_FREE || !has_work(comm)) {
         pthread_mutex_unlock(&comm->lock);
-        stop_polls(comm); /* whoever holds the token posts again if there is need */
+        stop_watching(comm); /* whoever holds the token posts again if there is need */
         return;
     }
     comm->token = TOKEN_LOOP;
+    motion.head = comm->head;
     pthread_mutex_unlock(&comm->lock);
-    head = move_and_linger(comm, head);
+    bool go_on = move_and_linger(comm, &motion);
     pthread_mutex_lock(&comm->lock);
     comm->token = TOKEN_FREE;
-    if (comm_has_failed(comm)) {
+    if (comm_has_failed(comm))
         comm_fail_pending(comm);
-        head = NULL;
-    }
-    if (head)
-        arm_polls(comm,
-                  head); /* under the lock: a caller that takes the token may move `head` on and free it */
+    /* Under the lock: a caller that takes the token may move the head on and free it. */
+    if (!comm_has_failed(comm) && (motion.head || messages_are_pending(comm)))
+        watch(comm, &motion, go_on);
     else
-        stop_polls(comm);
-    if (!head && comm->head)
+        stop_watching(comm);
+    if (!motion.head && comm->head)
         worker_post(comm->worker, &comm->drive_task);
     if (atomic_load_explicit(&comm->waiters, memory_order_relaxed) > 0)
         pthread_cond_broadcast(&comm->changed);

@@ -6,6 +6,9 @@
 #include "base/error.h"
 #include "engine/clock.h"
 #include "engine/comm.h"
+#include "engine/mesh.h"
+#include "engine/polls.h"
+#include "engine/roll.h"
 #include "engine/serving.h"
 #include "transport/descriptor.h"
 
@@ -136,10 +139,11 @@ void ring_send_abort(void *argument)
     pthread_mutex_unlock(&comm->lock);
     if (comm->ring.is_open)
         membership_tell(&comm->ring.membership, &failure);
-    pthread_mutex_lock(&comm->lock);
-    comm->abort_sent = true;
-    pthread_cond_broadcast(&comm->changed);
-    pthread_mutex_unlock(&comm->lock);
+    mesh_stop(comm);
+    pthread_mutex_lock(&comm->family->lock);
+    comm->family->abort_sent = true;
+    pthread_cond_broadcast(&comm->family->changed);
+    pthread_mutex_unlock(&comm->family->lock);
     failpoint_hit(&comm->failpoints, FAILPOINT_abort_sent);
 }
 
@@ -199,27 +203,6 @@ static void on_service_closed(void *context)
     on_handle_closed(&as_handle);
 }
 
-static int watch_links(tutti_comm *comm, struct tutti_error *error)
-{
-    uv_loop_t *loop = worker_loop(comm->worker);
-    struct comm_ring *ring = &comm->ring;
-    const struct link *out = comm->out[comm->place.next.rank], *in = comm->in[comm->place.previous.rank];
-    int status = uv_poll_init(loop, &ring->readable, in->ops->descriptor(in));
-    if (status == 0) {
-        ring->handles++;
-        status = uv_poll_init(loop, &ring->writable, out->ops->descriptor(out));
-        if (status == 0)
-            ring->handles++;
-        else
-            uv_close((uv_handle_t *)&ring->readable, on_handle_closed);
-    }
-    ring->readable.data = ring->writable.data = comm;
-    ring->polls_made = status == 0;
-    return status == 0
-               ? TUTTI_OK
-               : error_set(error, TUTTI_ERR_SYSTEM, "cannot watch the data links: %s", uv_strerror(status));
-}
-
 static int connect_control(tutti_comm *comm, enum membership_side side, int fd, struct tutti_error *error)
 {
     struct connection *connection = connection_new(worker_loop(comm->worker), fd, &ring_events, comm, error);
@@ -245,8 +228,8 @@ static void open_membership(tutti_comm *comm, bool rendezvous, int grace_ms)
 {
     struct comm_ring *ring = &comm->ring;
     const struct tutti_config *values = &comm->settings.values;
-    const struct membership_output output = {comm,      on_send,    on_fail,   on_look,
-                                             on_recall, on_missing, on_goodbye};
+    const struct membership_output output = {comm,      on_send,    on_fail,    on_look,
+                                             on_recall, on_missing, on_goodbye, roll_on_card};
     membership_open(&ring->membership, &comm->place, &output, values->heartbeat_ms, values->dead_after_ms,
                     grace_ms, rendezvous, now_ms(comm));
     ring->is_open = true;
@@ -263,15 +246,15 @@ int ring_open(tutti_comm *comm, const int control_fds[2], struct connection *ren
         connection_hand_over(rendezvous, &ring_events, comm);
     comm->ring.connection[SIDE_RENDEZVOUS] = rendezvous;
     struct tutti_error later;
-    int status = watch_links(comm, error);
+    int status = TUTTI_OK;
     for (int side = 0; side < SIDE_NEIGHBOURS; side++) {
         int connected =
             connect_control(comm, (enum membership_side)side, control_fds[side], status < 0 ? &later : error);
         status = status < 0 ? status : connected;
     }
     open_membership(comm, rendezvous != NULL, grace_ms);
-    if (status < 0)
-        return status;
+    if (status < 0 || roll_open(comm, error) < 0)
+        return error->code;
     log_debug(&comm->log, "ring is open: next %s, previous %s", comm->place.next.text,
               comm->place.previous.text);
     failpoint_hit(&comm->failpoints, FAILPOINT_ring_open);
@@ -293,10 +276,11 @@ void ring_close(void *argument)
         close_handle((uv_handle_t *)&ring->heartbeat);
         close_handle((uv_handle_t *)&ring->deadline);
     }
-    if (ring->polls_made) {
-        close_handle((uv_handle_t *)&ring->readable);
-        close_handle((uv_handle_t *)&ring->writable);
-    }
+    polls_close(comm);
+    mesh_stop(comm);
+    door_close(comm->door);
+    comm->door = NULL;
+    listeners_close(&comm->listeners);
     serving_remove_path(comm);
     if (ring->service) {
         pthread_mutex_lock(&comm->lock);

@@ -3,7 +3,11 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include "base/hash.h"
 #include "engine/clock.h"
+
+#define SHARED_YIELD_NS 3000 /* a yield with nobody else to run takes well under one microsecond */
+#define CROWDED_WAITS   1000
 
 /* The cgroup's CPU quota in whole cores, rounded up; 0 when there is none. */
 static int quota_cores(void)
@@ -27,13 +31,23 @@ int wait_usable_cores(void)
     return quota > 0 && quota < cores ? quota : cores;
 }
 
-struct wait_policy wait_policy_for(const char *mode, int local_size)
+uint64_t wait_core_set(void)
 {
-    bool oversubscribed = local_size > wait_usable_cores();
+    cpu_set_t set;
+    uint64_t hash = FNV1A_START;
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        return 0;
+    for (size_t i = 0; i < sizeof set; i++)
+        hash = fnv1a_add(hash, ((const uint8_t *)&set)[i]);
+    return hash;
+}
+
+struct wait_policy wait_policy_for(const char *mode, bool crowded)
+{
     return (struct wait_policy){
         /* A turn on a socket is a system call of a third of a microsecond: 100 of them are long enough for a
-         * small exchange, and short enough when something else holds the core that the peer would need. */
-        .spin_turns = oversubscribed ? 20 : 100,
+         * small exchange.  Where something else waits for the core, the peer perhaps, one is too many. */
+        .spin_turns = crowded ? 1 : 100,
         .yield_ns = NS_PER_MS,
         .sleeps = strcmp(mode, "spin") != 0,
     };
@@ -48,9 +62,23 @@ static inline void cpu_relax(void)
 #endif
 }
 
+/* The kernel may put two ranks on one core and leave them there, since neither ever sleeps: then spinning
+ * only keeps the other from its turn.  A yield that takes long has let somebody in. */
+static void yield(struct wait_policy *policy, int64_t now_ns)
+{
+    sched_yield();
+    if (clock_now_ns() - now_ns > SHARED_YIELD_NS)
+        policy->crowded_waits = CROWDED_WAITS;
+}
+
 enum wait_stage waiter_turn(struct waiter *waiter, int64_t *now_ns)
 {
-    if (waiter->turns < waiter->policy->spin_turns) {
+    struct wait_policy *policy = waiter->policy;
+    if (waiter->turns == 0 && policy->crowded_waits > 0) {
+        policy->crowded_waits--;
+        waiter->turns = policy->spin_turns - 1;
+    }
+    if (waiter->turns < policy->spin_turns) {
         waiter->turns++;
         cpu_relax();
         return WAIT_SPIN;
@@ -58,8 +86,8 @@ enum wait_stage waiter_turn(struct waiter *waiter, int64_t *now_ns)
     *now_ns = clock_now_ns();
     if (waiter->since_ns == 0)
         waiter->since_ns = *now_ns;
-    if (waiter->policy->sleeps && *now_ns - waiter->since_ns >= waiter->policy->yield_ns)
+    if (policy->sleeps && *now_ns - waiter->since_ns >= policy->yield_ns)
         return WAIT_SLEEP;
-    sched_yield();
+    yield(policy, *now_ns);
     return WAIT_YIELD;
 }

@@ -9,21 +9,24 @@
 
 enum wait_stage { WAIT_SPIN, WAIT_YIELD, WAIT_SLEEP };
 
+/* Of one communicator; used by one thread at a time. */
 struct wait_policy {
     int spin_turns;   /* looks before the first yield */
     int64_t yield_ns; /* from the first look until it may sleep */
     bool sleeps;
+    int crowded_waits; /* so many waits yield at once, for somebody else was seen on this core */
 };
 
-/* `mode`: the setting `wait`.  `local_size`: ranks on this host, compared with the cores that this process
- * may use. */
-struct wait_policy wait_policy_for(const char *mode, int local_size);
+/* `mode`: the setting `wait`.  `crowded`: the ranks of this host outnumber its cores. */
+struct wait_policy wait_policy_for(const char *mode, bool crowded);
 
-/* Cores that this process may use: affinity mask and cgroup quota. */
+/* Cores that this process may use: affinity mask and cgroup quota.  And which: a number that is the same for
+ * the same mask. */
 int wait_usable_cores(void);
+uint64_t wait_core_set(void);
 
 struct waiter {
-    const struct wait_policy *policy;
+    struct wait_policy *policy;
     int turns;
     int64_t since_ns; /* when the first stage ended; 0 before */
 };

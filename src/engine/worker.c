@@ -61,8 +61,11 @@ static void run_tasks(uv_async_t *wake)
 {
     struct worker *worker = wake->data;
     pthread_mutex_lock(&worker->lock);
-    while (worker->first) {
+    /* Those that are there now: a task that posts itself again must not keep the loop from its other work. */
+    struct worker_task **end = worker->last;
+    for (bool more = worker->first != NULL; more;) {
         struct worker_task *task = worker->first;
+        more = &task->next != end;
         worker->first = task->next;
         if (!worker->first)
             worker->last = &worker->first;
@@ -73,7 +76,9 @@ static void run_tasks(uv_async_t *wake)
         run(context);
         pthread_mutex_lock(&worker->lock);
     }
-    bool stopping = worker->stopping;
+    bool stopping = worker->stopping && !worker->first;
+    if (worker->first)
+        uv_async_send(&worker->wake);
     pthread_mutex_unlock(&worker->lock);
     if (stopping)
         uv_close((uv_handle_t *)&worker->wake, NULL); /* the last handle: uv_run() returns */
@@ -183,6 +188,16 @@ struct worker *worker_acquire(struct tutti_error *error)
         pool[least].references++;
     pthread_mutex_unlock(&pool_lock);
     return worker;
+}
+
+void worker_share(struct worker *worker)
+{
+    pthread_mutex_lock(&pool_lock);
+    int index = 0;
+    while (pool[index].worker != worker)
+        index++;
+    pool[index].references++;
+    pthread_mutex_unlock(&pool_lock);
 }
 
 void worker_release(struct worker *worker)

@@ -19,6 +19,7 @@ struct worker_task {
 
 /* A reference to a running worker; NULL and *error on failure.  Any thread but a worker's. */
 struct worker *worker_acquire(struct tutti_error *error);
+void worker_share(struct worker *worker); /* one more reference */
 void worker_release(struct worker *worker);
 
 /* Was it made by a parent of this process?  Its thread does not exist here, and its descriptors are shared

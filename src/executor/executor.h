@@ -15,8 +15,10 @@
 
 /* What is the same for every operation of a communicator. */
 struct executor_group {
-    struct link *const *in;  /* by rank: the link to receive from; NULL where there is none */
-    struct link *const *out; /* by rank: the link to send to */
+    struct link *const *in;  /* by rank: the link to receive from; NULL where there is none yet */
+    struct link *const *out; /* by rank: the link to send to; likewise */
+    uint16_t channel;        /* of these links */
+    const int *root_ranks;   /* by rank: the names of the ranks in errors; NULL: they are their own */
     uint64_t instance;
     uint32_t generation;
     /* The latest calls of this rank, by sequence modulo EXECUTOR_RECENT_CALLS; NULL where they are not kept.
@@ -27,29 +29,48 @@ struct executor_group {
     const struct reduce_table *kernels;
 };
 
+static inline int executor_rank_name(const struct executor_group *group, int rank)
+{
+    return group->root_ranks ? group->root_ranks[rank] : rank;
+}
+
+/* The buffers of a call and, of a _v, its counts and offsets by rank, which are all there that this rank has
+ * to know.  All borrowed. */
+struct executor_buffers {
+    const void *send;
+    void *recv;
+    size_t count; /* of gather_v and scatter_v: elements of this rank's own part */
+    const size_t *send_counts, *send_offsets, *recv_counts, *recv_offsets;
+};
+
+/* A place in a schedule.  A step moves its range in pieces: all of it at once, or chunk by chunk where the
+ * chunks of a _v lie apart; each piece is cut into slices. */
 struct executor_cursor {
     int step;
-    size_t slice, slices; /* slices of the chunk of this step */
-    size_t begin, count;  /* elements: the chunk of this step in the work vector */
+    int chunk, chunks; /* of this piece */
+    size_t slice, slices;
+    size_t count; /* elements of this piece */
 };
 
 struct executor {
     struct operation operation; /* first */
     const struct executor_group *group;
     const struct schedule *schedule;
-    const uint8_t *send; /* PLACE_SEND */
-    size_t send_origin;  /* the element of the work vector at which `send` begins */
-    uint8_t *recv;       /* PLACE_RECV */
-    size_t recv_origin;
+    struct executor_buffers buffers;
+    bool has_counts; /* of a _v */
     uint8_t *scratch;
+    const void **operands; /* room in `scratch` for those of a REDUCE */
     size_t scratch_stride; /* bytes of a scratch slot */
-    size_t total;          /* elements of the work vector */
+    size_t total;          /* elements of the work vector; unused of a _v */
     size_t element_bytes;
     reduce_kernel reduce; /* NULL where nothing is reduced */
     divide_kernel divide; /* NULL unless TUTTI_AVG */
+    reduce_kernel
+        canonical; /* makes truth values of a term that meets no other 0 and 1; NULL: they are numbers */
     struct executor_cursor receiving, sending;
     size_t slice_elements;
     struct frame frame_out; /* of the slice being sent */
+    void *shell;            /* of whoever wraps `progress` beyond that; not the executor's */
     struct {                /* fusion.h; unused otherwise */
         const struct fusion_part *parts;
         size_t count;
@@ -59,17 +80,21 @@ struct executor {
     } fusion;
 };
 
-/* Elements of the work vector of a call; bytes of scratch memory that running `schedule` for it needs. */
+/* Elements of the work vector of a call that is no _v. */
 size_t executor_total(const struct fingerprint *call, int size);
-size_t executor_scratch_bytes(const struct schedule *schedule, const struct fingerprint *call);
+
+/* Bytes of scratch memory that running `schedule` for the call needs.  `buffers` is read of a _v only. */
+size_t executor_scratch_bytes(const struct schedule *schedule, const struct fingerprint *call,
+                              const struct executor_buffers *buffers);
 
 /* Prepares `executor` (storage of the caller) to run `schedule` for the call.  Borrows everything until it is
- * done.  `scratch` has executor_scratch_bytes() bytes, aligned to 64. */
+ * done; copies `buffers`.  `scratch` has executor_scratch_bytes() bytes, aligned to 64. */
 void executor_init(struct executor *executor, const struct executor_group *group,
-                   const struct schedule *schedule, const struct fingerprint *call, const void *send,
-                   void *recv, void *scratch);
+                   const struct schedule *schedule, const struct fingerprint *call,
+                   const struct executor_buffers *buffers, void *scratch);
 
-/* Numbers the operation and sets its times; before the first progress(). */
+/* Numbers the operation, sets its times and goes to the beginning; before the first progress(), and again
+ * before it runs once more. */
 void executor_start(struct executor *executor, uint64_t sequence, int64_t now_ns, int64_t deadline_ns);
 
 #endif

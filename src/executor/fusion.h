@@ -1,5 +1,5 @@
 /* Fusion: several small calls of one kind run as one operation over a packed copy of their buffers, so that
- * they pay the latency of one. */
+ * they pay the latency of one.  Staging: a call that runs alone reads a prepared copy of its input. */
 #ifndef TUTTI_EXECUTOR_FUSION_H
 #define TUTTI_EXECUTOR_FUSION_H
 
@@ -12,8 +12,9 @@
 /* One of the calls that were packed. */
 struct fusion_part {
     const void *send; /* NULL: nothing is packed from here (not the root) */
-    void *recv;
+    void *recv;       /* NULL: nothing is unpacked to here (not the root) */
     size_t bytes;
+    double factor; /* of TUTTI_PREMULTIPLIED_SUM, read of no other reduction */
 };
 
 /* How many of the first of `calls` run as one operation: at least 1.  A function of what is the same on every
@@ -23,8 +24,29 @@ size_t fusion_run_length(const struct tutti_call *calls, size_t count);
 /* Makes `print`, the fingerprint of the first of `count` calls, that of all of them run as one. */
 void fusion_fingerprint(struct fingerprint *print, const struct tutti_call *calls, size_t count);
 
-/* Makes the executor, which was initialised with `packed` as both its buffers, fill it from the parts before
- * it starts and empty it into them when it is done.  Borrows all. */
+/* Fills in `count` parts for as many calls that run as one. */
+void fusion_parts(struct fusion_part *parts, const struct tutti_call *calls, size_t count, int rank);
+
+/* Makes the executor, which was initialised with `packed` as both its buffers, fill it from the parts when it
+ * first moves after executor_start() and empty it into them when it is done.  Borrows all. */
 void fusion_wrap(struct executor *executor, const struct fusion_part *parts, size_t count, void *packed);
+
+/* ---- Staging ----------------------------------------------------------------------------------- */
+
+/* Must the call read a copy of its input: multiplied by its factor; or because its output overwrites it
+ * (all_to_all in place); or because nothing else would make it 0 or 1 (truth values in a group of one)?  For
+ * a call that runs alone; fusion does it by itself. */
+bool staging_is_needed(const struct tutti_call *call, int size);
+
+/* Then: bytes of scratch memory for the copy; 0 where it is made in the call's own `recv`. */
+size_t staging_bytes(const struct tutti_call *call, int rank, int size);
+
+/* Then: where the copy is, which the executor must be given as its `send`; `scratch` has staging_bytes(). */
+void *staging_copy(const struct tutti_call *call, int rank, void *scratch);
+
+/* Makes the executor, which was initialised with the copy as its input, make it when it first moves after
+ * executor_start().  Fills *part, and borrows it and the rest. */
+void staging_wrap(struct executor *executor, struct fusion_part *part, const struct tutti_call *call,
+                  int rank, int size, void *copy);
 
 #endif

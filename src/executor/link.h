@@ -17,7 +17,7 @@ enum link_result {
 
 struct link {
     const struct link_ops *ops;
-    int peer; /* rank at the other end */
+    int peer; /* rank at the other end, as errors name it: of the root */
     uint16_t channel;
     uint64_t sent_bytes, received_bytes; /* headers included */
     struct failpoints *failpoints;       /* borrowed; NULL outside of tests */
@@ -41,6 +41,10 @@ struct link_ops {
      * next recv or recv_loan.  So that a reduction reads straight from where the bytes arrived. */
     int (*recv_loan)(struct link *link, struct frame *frame, const void **payload, uint32_t length,
                      struct tutti_error *error);
+
+    /* The header of the next frame, which the next recv or recv_loan, asked for its length, will deliver: for
+     * receivers that do not know what comes.  LINK_DONE, LINK_AGAIN or an error. */
+    int (*peek)(struct link *link, struct frame *frame, struct tutti_error *error);
 
     /* The descriptor to poll for input or room; -1 when there is none. */
     int (*descriptor)(const struct link *link);

@@ -9,9 +9,12 @@
 
 struct operation;
 
-/* What a blocked operation waits for: at most one link to receive from and one to send to. */
+/* What a blocked operation waits for: at most one rank to receive from and one to send to.  Both -1: it is
+ * not blocked, but has had its share of turns. */
 struct operation_wait {
-    const struct link *receive, *send; /* NULL: not waiting for that */
+    int from, to;
+    const struct link *receive, *send; /* to them; NULL while that link is not open yet */
+    bool elsewhere;                    /* for a part of it that others move */
 };
 
 struct operation {

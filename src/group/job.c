@@ -214,6 +214,7 @@ static void take_settings(struct job *job, const struct member *first)
 {
     job->slice_bytes = first->join->slice_bytes;
     job->checksum = first->join->checksum;
+    snprintf(job->agreement, sizeof job->agreement, "%s", first->join->agreement);
     member_print_wish(first, job->opener);
 }
 
@@ -285,6 +286,12 @@ int job_check_settings(const struct job *job, const Wire__Join *join, struct tut
                          "this member says checksum %d, but job '%s' was opened with checksum %d by %s; set "
                          "TUTTI_CHECKSUM to the same value everywhere",
                          join->checksum ? 1 : 0, job->name, job->checksum ? 1 : 0, job->opener);
+    if (strcmp(join->agreement, job->agreement) != 0)
+        return error_set(
+            error, TUTTI_ERR_REFUSED,
+            "this member says %.300s, but job '%s' was opened with %.300s by %s; set them to the same "
+            "values everywhere",
+            join->agreement, job->name, job->agreement, job->opener);
     return TUTTI_OK;
 }
 

@@ -86,7 +86,8 @@ struct job {
     int size;
     uint64_t slice_bytes;
     bool checksum;
-    char opener[MEMBER_TEXT_BYTES]; /* who fixed the three above */
+    char agreement[1024];
+    char opener[MEMBER_TEXT_BYTES]; /* who fixed the four above */
     struct member_list members;     /* in the order of arrival */
     int count;                      /* of members */
     int any_count;                  /* of them, those without a wanted rank; while it fills */

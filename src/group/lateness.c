@@ -7,9 +7,12 @@
 #define ANNOUNCE_NS (20 * NS_PER_MS) /* so long a wait is worth a heartbeat of its own */
 #define PATIENCE_NS (LATENESS_PATIENCE_MS * NS_PER_MS)
 
+enum knowledge { HAS_NOT_CALLED, WAITS_BEFORE, HAS_CALLED, UNKNOWN };
+
 struct suspect {
-    const struct neighbour *neighbour; /* that the operation waits for; NULL: it does not wait */
-    bool has_called;                   /* it has made this call too */
+    int rank; /* -1: the operation does not wait */
+    const char *text;
+    enum knowledge knowledge; /* has it made this call, too? */
 };
 
 static bool is_alone(const struct lateness_view *view)
@@ -19,21 +22,67 @@ static bool is_alone(const struct lateness_view *view)
 
 static bool can_ask(const struct lateness_view *view)
 {
-    return !is_alone(view) && view->membership->open[SIDE_RENDEZVOUS];
+    return !is_alone(view) && !view->is_child && view->membership->open[SIDE_RENDEZVOUS];
 }
 
-static struct suspect find_suspect(const struct lateness_view *view)
+static const struct neighbour *neighbour_at(const struct lateness_view *view, int side)
 {
-    const struct operation *operation = view->operation;
-    const struct membership *membership = view->membership;
-    if (is_alone(view) || (!operation->wait.receive && !operation->wait.send))
-        return (struct suspect){NULL, true};
-    /* A ring receives from the previous rank and sends to the next. */
-    enum membership_side side = operation->wait.receive ? SIDE_PREVIOUS : SIDE_NEXT;
-    const struct group_place *place = membership->place;
-    uint64_t heard = atomic_load_explicit(&membership->heard_latest[side], memory_order_relaxed);
-    return (struct suspect){side == SIDE_NEXT ? &place->next : &place->previous,
-                            heard >= operation->sequence};
+    const struct group_place *place = view->membership->place;
+    return side == SIDE_NEXT ? &place->next : &place->previous;
+}
+
+static bool has_called(const struct lateness_view *view, int side)
+{
+    return atomic_load_explicit(&view->membership->heard_latest[side], memory_order_relaxed) >=
+           view->operation->sequence;
+}
+
+/* It has not made this call, and waits in an earlier one. */
+static bool waits_before(const struct lateness_view *view, int side)
+{
+    return !has_called(view, side) &&
+           atomic_load_explicit(&view->membership->heard_call[side].sequence, memory_order_relaxed) != 0;
+}
+
+static bool is_late(const struct lateness_view *view, int side)
+{
+    return !has_called(view, side) && !waits_before(view, side);
+}
+
+/* Where it is known that a neighbour is late, that one; first the one that the operation waits for,
+ * which would have told at once.  What another has not told since two heartbeats it has not done either. */
+static int find_culprit(const struct lateness_view *view, int64_t now_ns)
+{
+    bool told = now_ns - view->operation->started_ns > 2 * view->membership->heartbeat_ms * NS_PER_MS;
+    for (int side = 0; side < SIDE_NEIGHBOURS; side++)
+        if (neighbour_at(view, side)->rank == view->peer && is_late(view, side))
+            return side;
+    for (int side = 0; told && side < SIDE_NEIGHBOURS; side++)
+        if (is_late(view, side))
+            return side;
+    return -1;
+}
+
+/* Of the rank that the operation waits for, who is not late as far as known. */
+static enum knowledge knowledge_of_peer(const struct lateness_view *view)
+{
+    for (int side = 0; side < SIDE_NEIGHBOURS; side++)
+        if (neighbour_at(view, side)->rank == view->peer)
+            return waits_before(view, side) ? WAITS_BEFORE : HAS_CALLED;
+    return UNKNOWN;
+}
+
+static struct suspect find_suspect(const struct lateness_view *view, int64_t now_ns)
+{
+    if (is_alone(view) || view->peer < 0)
+        return (struct suspect){-1, "", HAS_CALLED};
+    if (view->is_child)
+        return (struct suspect){view->peer, view->peer_text, UNKNOWN};
+    int culprit = find_culprit(view, now_ns);
+    if (culprit >= 0)
+        return (struct suspect){neighbour_at(view, culprit)->rank, neighbour_at(view, culprit)->text,
+                                HAS_NOT_CALLED};
+    return (struct suspect){view->peer, view->peer_text, knowledge_of_peer(view)};
 }
 
 /* ---- Sentences --------------------------------------------------------------------------------- */
@@ -43,15 +92,23 @@ static double seconds(int64_t ns)
     return (double)ns / 1e9;
 }
 
-static void describe_wait(const struct operation *operation, struct suspect suspect, char *text, size_t size)
+static void describe_wait(const struct operation *operation, int peer, struct suspect suspect, char *text,
+                          size_t size)
 {
-    if (!suspect.neighbour)
+    static const char *const known[] = {
+        [HAS_NOT_CALLED] = ", which has not made this call",
+        [WAITS_BEFORE] = ", which waits in an earlier call: another rank is late",
+        [HAS_CALLED] = ", which has made this call and waits as well: another rank is late",
+        [UNKNOWN] = ", which may be late or wait as well",
+    };
+    if (suspect.rank < 0)
         snprintf(text, size, "still moving data");
     else
-        snprintf(text, size, "waiting %s %s, which %s",
-                 operation->wait.receive ? "for data from" : "to send to", suspect.neighbour->text,
-                 suspect.has_called ? "has made this call and waits as well: another rank is late"
-                                    : "has not made this call");
+        snprintf(text, size, "waiting %s %s%s",
+                 suspect.rank != peer        ? "for"
+                 : operation->wait.from >= 0 ? "for data from"
+                                             : "to send to",
+                 suspect.text, known[suspect.knowledge]);
 }
 
 static void expire(const struct lateness_view *view, int rank, const char *label, const char *why,
@@ -70,8 +127,8 @@ static void expire_by_suspect(const struct lateness_view *view, struct suspect s
                               struct tutti_error *error)
 {
     char waiting[480];
-    describe_wait(view->operation, suspect, waiting, sizeof waiting);
-    expire(view, suspect.has_called ? -1 : suspect.neighbour->rank, "", waiting, error);
+    describe_wait(view->operation, view->peer, suspect, waiting, sizeof waiting);
+    expire(view, suspect.knowledge == HAS_NOT_CALLED ? suspect.rank : -1, "", waiting, error);
 }
 
 void lateness_expire_by_roll_call(const struct lateness_view *view, int rank, const char *host,
@@ -86,13 +143,13 @@ static void warn(const struct lateness_view *view, struct suspect suspect, int64
 {
     const struct operation *operation = view->operation;
     char waiting[480];
-    describe_wait(operation, suspect, waiting, sizeof waiting);
+    describe_wait(operation, view->peer, suspect, waiting, sizeof waiting);
     error_set(error, TUTTI_ERR_TIMEOUT,
               "%s (operation %llu) has been under way for %.1f s, %s; its deadline is %.1f s",
               fingerprint_name(&operation->call), (unsigned long long)operation->sequence,
               seconds(now_ns - operation->started_ns), waiting,
               seconds(operation->deadline_ns - operation->started_ns));
-    error->rank = suspect.neighbour->rank;
+    error->rank = suspect.rank;
 }
 
 /* ---- When what is due -------------------------------------------------------------------------- */
@@ -114,13 +171,13 @@ static int64_t expiry_ns(const struct lateness *lateness, const struct lateness_
         return view->due_ns;
     int64_t from_ns = lateness->overdue_ns > 0 ? lateness->overdue_ns : view->due_ns;
     bool looked_late = from_ns - view->due_ns >= PATIENCE_NS;
-    return from_ns + (can_ask(view) + suspect.has_called + looked_late) * PATIENCE_NS;
+    return from_ns + (can_ask(view) + (suspect.knowledge != HAS_NOT_CALLED) + looked_late) * PATIENCE_NS;
 }
 
 enum lateness_step lateness_judge(struct lateness *lateness, const struct lateness_view *view, int64_t now_ns,
                                   struct tutti_error *error)
 {
-    struct suspect suspect = find_suspect(view);
+    struct suspect suspect = find_suspect(view, now_ns);
     if (now_ns >= view->due_ns && lateness->overdue_ns == 0)
         lateness->overdue_ns = now_ns;
     if (now_ns >= expiry_ns(lateness, view, suspect)) {
@@ -129,7 +186,7 @@ enum lateness_step lateness_judge(struct lateness *lateness, const struct latene
     }
     if (is_alone(view))
         return LATENESS_NONE;
-    if (!lateness->announced && now_ns >= announce_ns(view)) {
+    if (!view->is_child && !lateness->announced && now_ns >= announce_ns(view)) {
         lateness->announced = true;
         return LATENESS_ANNOUNCE;
     }
@@ -141,7 +198,8 @@ enum lateness_step lateness_judge(struct lateness *lateness, const struct latene
     }
     if (!lateness->warned && now_ns >= straggler_ns(view)) {
         lateness->warned = true;
-        if (!suspect.has_called) { /* else the rank beside the late one warns */
+        bool waits = suspect.knowledge == HAS_CALLED || suspect.knowledge == WAITS_BEFORE;
+        if (!waits) { /* else the rank beside the late one warns */
             warn(view, suspect, now_ns, error);
             return LATENESS_WARN;
         }
@@ -151,10 +209,10 @@ enum lateness_step lateness_judge(struct lateness *lateness, const struct latene
 
 int64_t lateness_next_ns(const struct lateness *lateness, const struct lateness_view *view, int64_t now_ns)
 {
-    int64_t next_ns = expiry_ns(lateness, view, find_suspect(view));
+    int64_t next_ns = expiry_ns(lateness, view, find_suspect(view, now_ns));
     if (is_alone(view))
         return next_ns;
-    if (!lateness->announced && announce_ns(view) < next_ns)
+    if (!view->is_child && !lateness->announced && announce_ns(view) < next_ns)
         next_ns = announce_ns(view);
     if (now_ns < view->due_ns) {
         if (view->due_ns < next_ns)

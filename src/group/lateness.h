@@ -1,14 +1,16 @@
 /* Lateness: when a call that waits is announced to the neighbours, warned about, and ended.
  *
- * Who is to blame?  In a ring everybody waits for the rank before, so the one that this rank waits for may
- * itself wait.  Heartbeats therefore carry the number of the latest call that their sender has made: a
- * neighbour that has made this one is not the late rank.  When the deadline passes, the rendezvous is asked
- * for all that are missing (membership_ask()); where it does not answer, the rank beside the late one names
- * it, and the others, who know less, give it time to speak first:
+ * Who is to blame?  The rank that this one waits for may itself wait.  Heartbeats therefore carry the number
+ * of the latest call that their sender has made, and of the one in which it waits (and go out early when a
+ * rank has waited for a while): a neighbour that has made this one, or waits in one before it, is not the
+ * late rank, and one that has not, though it has had the time to say so, is, whomever this rank waits for.
+ * When the deadline passes, the rendezvous is asked for all that are missing (membership_ask()); where it
+ * does not answer, the rank beside the late one names it, and the others, who know less, give it time to
+ * speak first:
  *
- *                                      | the rendezvous was asked | there is none to ask
- *   the one waited for has not called  | one LATENESS_PATIENCE_MS | at once
- *   it has called and waits as well    | two of them              | one
+ *                                   | the rendezvous was asked | there is none to ask
+ *   a neighbour is known to be late | one LATENESS_PATIENCE_MS | at once
+ *   none is, as far as known        | two of them              | one
  *
  * So no call outlives its deadline by more than twice that time.  Where this rank itself looks late (it was
  * stopped past the deadline, say), the time begins with that look, and there is one LATENESS_PATIENCE_MS
@@ -41,6 +43,11 @@ struct lateness_view {
     int64_t due_ns;                    /* its deadline, or an earlier one of a call behind it */
     int64_t straggler_after_ns;
     const struct membership *membership; /* NULL in a group of one; only what any thread may read is read */
+    /* Of a communicator that was split from another the neighbours and the rendezvous know nothing: its calls
+     * have numbers of their own. */
+    bool is_child;
+    int peer;              /* that the operation waits for, as a rank of the root; -1: it does not wait */
+    const char *peer_text; /* "rank 3 (host b, pid 4711)" */
 };
 
 /* The next thing to do about the blocked operation; call again until LATENESS_NONE.  Fills *error for WARN

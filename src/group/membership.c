@@ -49,6 +49,14 @@ static void send_heartbeats(struct membership *m)
     }
 }
 
+void membership_pass_card(struct membership *m, Wire__Card *card)
+{
+    Wire__Control message = WIRE__CONTROL__INIT;
+    message.body_case = WIRE__CONTROL__BODY_CARD;
+    message.card = card;
+    send_message(m, SIDE_NEXT, &message);
+}
+
 /* ---- Failures ---------------------------------------------------------------------------------- */
 
 static const struct neighbour *neighbour_at(const struct membership *m, enum membership_side side)
@@ -121,6 +129,8 @@ static void on_message_of_neighbour(struct membership *m, enum membership_side s
     } else if (message->body_case == WIRE__CONTROL__BODY_GOODBYE) {
         m->goodbye_heard[side] = true;
         m->output.goodbye(m->output.context);
+    } else if (message->body_case == WIRE__CONTROL__BODY_CARD && side == SIDE_PREVIOUS) {
+        m->output.card(m->output.context, message->card);
     }
     wire__control__free_unpacked(message, NULL);
 }

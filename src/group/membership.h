@@ -54,6 +54,8 @@ struct membership_output {
      * `text` names all of them and their last operations; not called when nobody is missing. */
     void (*missing)(void *context, uint64_t sequence, int rank, const char *host, const char *text);
     void (*goodbye)(void *context); /* a neighbour said it */
+    /* A card has come from the previous rank (group/roster.h). */
+    void (*card)(void *context, const Wire__Card *card);
 };
 
 struct membership {
@@ -64,7 +66,7 @@ struct membership {
     int64_t heard_ms[SIDE_NEIGHBOURS];
     atomic_uint_fast64_t heard_latest[SIDE_NEIGHBOURS]; /* their latest call, as far as known; likewise */
     struct {
-        uint64_t sequence; /* 0: none */
+        atomic_uint_fast64_t sequence; /* 0: none; likewise */
         struct fingerprint call;
     } heard_call[SIDE_NEIGHBOURS];              /* in which they waited when they last said so */
     atomic_bool goodbye_heard[SIDE_NEIGHBOURS]; /* likewise */
@@ -91,6 +93,9 @@ void membership_closed(struct membership *membership, enum membership_side side,
  * that a rank that is dead is known soon after `dead_after_ms`. */
 #define MEMBERSHIP_TICKS 4
 void membership_tick(struct membership *membership, int64_t now_ms);
+
+/* Sends a card to the next rank: the own one, or one that has come and goes round. */
+void membership_pass_card(struct membership *membership, Wire__Card *card);
 
 /* This rank waits in a call: tells the neighbours now, and compares with what they have told. */
 void membership_announce(struct membership *membership);

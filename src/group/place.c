@@ -108,15 +108,20 @@ int place_judge_hello(const struct group_place *place, const struct hello *hello
     return HELLO_ACCEPTED;
 }
 
-int place_check_answer(const struct group_place *place, const struct hello *answer, struct tutti_error *error)
+int place_check_answer_of(const struct group_place *place, const struct neighbour *peer,
+                          const struct hello *answer, struct tutti_error *error)
 {
     if (answer->verdict != HELLO_ACCEPTED)
-        return error_set(error, TUTTI_ERR_PROTOCOL, "%s refused the %s connection: %s", place->next.text,
+        return error_set(error, TUTTI_ERR_PROTOCOL, "%s refused the %s connection: %s", peer->text,
                          answer->role == HELLO_DATA ? "data" : "control",
                          hello_verdict_text(answer->verdict));
-    if (!is_of_this_group(place, answer) || answer->to != (uint32_t)place->rank ||
-        !is_from(&place->next, answer))
+    if (!is_of_this_group(place, answer) || answer->to != (uint32_t)place->rank || !is_from(peer, answer))
         return error_set(error, TUTTI_ERR_PROTOCOL, "another process than %s answers at its address",
-                         place->next.text);
+                         peer->text);
     return TUTTI_OK;
+}
+
+int place_check_answer(const struct group_place *place, const struct hello *answer, struct tutti_error *error)
+{
+    return place_check_answer_of(place, &place->next, answer, error);
 }

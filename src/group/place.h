@@ -43,7 +43,9 @@ struct hello place_hello(const struct group_place *place, uint8_t role, int to);
  */
 int place_judge_hello(const struct group_place *place, const struct hello *hello);
 
-/* Is the answer to our hello that of the next rank?  TUTTI_OK, or ERR_PROTOCOL. */
+/* Is the answer to our hello that of `peer`, of the next rank?  TUTTI_OK, or ERR_PROTOCOL. */
+int place_check_answer_of(const struct group_place *place, const struct neighbour *peer,
+                          const struct hello *answer, struct tutti_error *error);
 int place_check_answer(const struct group_place *place, const struct hello *answer,
                        struct tutti_error *error);
 

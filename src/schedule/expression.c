@@ -103,6 +103,16 @@ int expression_reduction(struct expressions *e, int left, int right)
     return compose(e, EXPRESSION_REDUCTION, left, right);
 }
 
+int expression_accumulation(struct expressions *e, int accumulated, int operand)
+{
+    return compose(e, EXPRESSION_ACCUMULATION, accumulated, operand);
+}
+
+int expression_rounded(struct expressions *e, int accumulated)
+{
+    return compose(e, EXPRESSION_ROUNDED, accumulated, -1);
+}
+
 int expression_finished(struct expressions *e, int operand)
 {
     return compose(e, EXPRESSION_FINISHED, operand, -1);

@@ -1,5 +1,9 @@
 #include "schedule/schedule.h"
 
+#include <string.h>
+
+#define DATA_COLUMN_GAP 2
+
 const char *step_kind_name(int kind)
 {
     switch (kind) {
@@ -22,63 +26,93 @@ const char *step_kind_name(int kind)
     }
 }
 
-static const char *span_text(struct span span, char text[16])
+const char *chunks_text(int chunk, int chunks, char text[CHUNKS_TEXT_SIZE])
+{
+    if (chunks == 1)
+        snprintf(text, CHUNKS_TEXT_SIZE, "chunk %d", chunk);
+    else
+        snprintf(text, CHUNKS_TEXT_SIZE, "chunks %d-%d", chunk, chunk + chunks - 1);
+    return text;
+}
+
+static void print_span(const struct step *step, struct span span, FILE *out)
 {
     switch (span.place) {
     case PLACE_SEND:
-        return "send";
+        fputs("send", out);
+        break;
     case PLACE_RECV:
-        return "recv";
+        fputs("recv", out);
+        break;
     case PLACE_SCRATCH:
-        snprintf(text, 16, "slot %d", span.slot);
-        return text;
+        fprintf(out, "slot %d", span.slot);
+        if (step->chunk != span.origin)
+            fprintf(out, "+%d", step->chunk - span.origin);
+        break;
     default:
-        return "nowhere";
+        fputs("nowhere", out);
+        break;
     }
 }
 
-/* The way of the data, from left to right; numbers are ranks: "3 op send -> recv". */
-static void data_text(const struct step *step, char *text, size_t text_size)
+/* "3 op send", or in the other order. */
+static void print_received_op_own(const struct step *step, FILE *out)
 {
-    char source[16], other[16], target[16];
+    if (!step->own_first)
+        fprintf(out, "%d op ", step->from);
+    print_span(step, step->source, out);
+    if (step->own_first)
+        fprintf(out, " op %d", step->from);
+}
+
+/* The way of the data, from left to right; bare numbers are ranks: "3 op send -> recv -> 1". */
+static void print_data(const struct schedule *s, const struct step *step, FILE *out)
+{
     switch (step->kind) {
     case STEP_SEND:
-        snprintf(text, text_size, "%s", span_text(step->source, source));
+    case STEP_COPY:
+        print_span(step, step->source, out);
         break;
     case STEP_RECV:
     case STEP_RECV_SEND:
-        snprintf(text, text_size, "%d -> %s", step->from, span_text(step->target, target));
+        fprintf(out, "%d", step->from);
         break;
     case STEP_RECV_REDUCE:
     case STEP_RECV_REDUCE_SEND:
-        snprintf(text, text_size, "%d op %s -> %s", step->from, span_text(step->source, source),
-                 span_text(step->target, target));
-        break;
-    case STEP_COPY:
-        snprintf(text, text_size, "%s -> %s", span_text(step->source, source),
-                 span_text(step->target, target));
+        print_received_op_own(step, out);
         break;
     default:
-        snprintf(text, text_size, "%s op %s -> %s", span_text(step->source, source),
-                 span_text(step->other, other), span_text(step->target, target));
+        for (int i = 0; i < step->operands; i++) {
+            fputs(i > 0 ? " op " : "", out);
+            print_span(step, s->operands[step->operand + i], out);
+        }
         break;
     }
+    if (step->kind != STEP_SEND) {
+        fputs(" -> ", out);
+        print_span(step, step->target, out);
+    }
+    if (step_sends(step))
+        fprintf(out, " -> %d", step->to);
 }
 
 void schedule_print(const struct schedule *s, FILE *out)
 {
+    char chunks[CHUNKS_TEXT_SIZE];
+    int width = 0;
+    for (int i = 0; i < s->count; i++) {
+        int length = (int)strlen(chunks_text(s->steps[i].chunk, s->steps[i].chunks, chunks));
+        width = length > width ? length : width;
+    }
     for (int i = 0; i < s->count; i++) {
         const struct step *step = &s->steps[i];
-        char data[64];
-        data_text(step, data, sizeof data);
-        fprintf(out, "rank %d: %2d %-16s chunk %d  %s", s->rank, i, step_kind_name(step->kind), step->chunk,
-                data);
-        if (step_sends(step))
-            fprintf(out, " -> %d", step->to);
+        fprintf(out, "rank %d: %2d %-16s %-*s", s->rank, i, step_kind_name(step->kind),
+                width + DATA_COLUMN_GAP, chunks_text(step->chunk, step->chunks, chunks));
+        print_data(s, step, out);
         if (step->finish)
-            fprintf(out, ", finish");
+            fputs(", finish", out);
         if (step->after >= 0)
-            fprintf(out, ", after %d", step->after);
+            fprintf(out, ", after %d%s", step->after, step->after_slice ? " by slices" : "");
         fputc('\n', out);
     }
 }

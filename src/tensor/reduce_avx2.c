@@ -6,8 +6,8 @@
 
 #if defined(__AVX2__) && defined(__F16C__)
 
-#include <immintrin.h>
 #include <string.h>
+#include "tensor/reduce_avx2_vectors.h"
 
 #define VECTOR_BYTES 32
 
@@ -35,285 +35,199 @@
         }                                                                                                    \
     }
 
-#define DIVIDE_KERNEL(name, element_bytes, bytes, load, store, vector, broadcast, divide)                    \
-    static void name(void *target, size_t count, int divisor)                                                \
+/* Combines each element with one number. */
+#define APPLY_KERNEL(name, argument, element_bytes, bytes, load, store, vector, broadcast, operate)          \
+    static void name(void *target, size_t count, argument number)                                            \
     {                                                                                                        \
         unsigned char *out = target;                                                                         \
         size_t size = count * (element_bytes);                                                               \
-        const vector by = broadcast(divisor);                                                                \
+        const vector by = broadcast(number);                                                                 \
         for (; size >= (bytes); size -= (bytes), out += (bytes))                                             \
-            store(out, divide(load(out), by));                                                               \
+            store(out, operate(load(out), by));                                                              \
         if (size > 0) {                                                                                      \
             unsigned char padded[VECTOR_BYTES] = {0};                                                        \
             memcpy(padded, out, size);                                                                       \
-            store(padded, divide(load(padded), by));                                                         \
+            store(padded, operate(load(padded), by));                                                        \
             memcpy(out, padded, size);                                                                       \
         }                                                                                                    \
     }
 
-/* ---- Vectors of 8 float32, and of 8 float16 as float32 ------------------------------------------- */
+/* All sources in one pass: what has been added stays in registers, in the precision of `vector`.  Several
+ * vectors at once, so that the additions of one need not wait for each other. */
+#define SUM_MANY_KERNEL(name, element_bytes, bytes, load, store, vector, add)                                \
+    static void name(void *target, const void *const *sources, int source_count, size_t count)               \
+    {                                                                                                        \
+        unsigned char *out = target;                                                                         \
+        const unsigned char *const *in = (const unsigned char *const *)sources;                              \
+        size_t size = count * (element_bytes), i = 0;                                                        \
+        for (; size - i >= 4 * (bytes); i += 4 * (bytes)) {                                                  \
+            const unsigned char *x = in[0] + i;                                                              \
+            vector a = load(x), b = load(x + (bytes)), c = load(x + 2 * (bytes)), d = load(x + 3 * (bytes)); \
+            for (int s = 1; s < source_count; s++) {                                                         \
+                x = in[s] + i;                                                                               \
+                a = add(a, load(x));                                                                         \
+                b = add(b, load(x + (bytes)));                                                               \
+                c = add(c, load(x + 2 * (bytes)));                                                           \
+                d = add(d, load(x + 3 * (bytes)));                                                           \
+            }                                                                                                \
+            store(out + i, a);                                                                               \
+            store(out + i + (bytes), b);                                                                     \
+            store(out + i + 2 * (bytes), c);                                                                 \
+            store(out + i + 3 * (bytes), d);                                                                 \
+        }                                                                                                    \
+        for (; size - i >= (bytes); i += (bytes)) {                                                          \
+            vector a = load(in[0] + i);                                                                      \
+            for (int s = 1; s < source_count; s++)                                                           \
+                a = add(a, load(in[s] + i));                                                                 \
+            store(out + i, a);                                                                               \
+        }                                                                                                    \
+        if (size > i) {                                                                                      \
+            unsigned char padded[VECTOR_BYTES] = {0};                                                        \
+            memcpy(padded, in[0] + i, size - i);                                                             \
+            vector a = load(padded);                                                                         \
+            for (int s = 1; s < source_count; s++) {                                                         \
+                memcpy(padded, in[s] + i, size - i);                                                         \
+                a = add(a, load(padded));                                                                    \
+            }                                                                                                \
+            store(padded, a);                                                                                \
+            memcpy(out + i, padded, size - i);                                                               \
+        }                                                                                                    \
+    }
 
-static inline __m256 float32_load(const unsigned char *in)
-{
-    return _mm256_loadu_ps((const float *)(const void *)in);
-}
+/* ---- Floats -------------------------------------------------------------------------------------- */
 
-static inline void float32_store(unsigned char *out, __m256 x)
-{
-    _mm256_storeu_ps((float *)(void *)out, x);
-}
+#define broadcast_float(number)  _mm256_set1_ps((float)(number))
+#define broadcast_double(number) _mm256_set1_pd((double)(number))
 
-static inline __m256 float16_load(const unsigned char *in)
-{
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i_u *)(const void *)in));
-}
+#define FLOAT32_KERNEL(name, operate) REDUCE_KERNEL(name, 4, 32, float32_load, float32_store, operate)
+FLOAT32_KERNEL(float32_sum, _mm256_add_ps)
+FLOAT32_KERNEL(float32_product, _mm256_mul_ps)
+FLOAT32_KERNEL(float32_min, lesser_floats)
+FLOAT32_KERNEL(float32_max, greater_floats)
+APPLY_KERNEL(float32_divide, int, 4, 32, float32_load, float32_store, __m256, broadcast_float, _mm256_div_ps)
+APPLY_KERNEL(float32_scale, double, 4, 32, float32_load, float32_store, __m256, broadcast_float,
+             _mm256_mul_ps)
+SUM_MANY_KERNEL(float32_sum_many, 4, 32, float32_load, float32_store, __m256, _mm256_add_ps)
 
-static inline void float16_store(unsigned char *out, __m256 x)
-{
-    __m128i halves = _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    _mm_storeu_si128((__m128i_u *)(void *)out, halves);
-}
+REDUCE_KERNEL(complex64_sum, 8, 32, float32_load, float32_store, _mm256_add_ps)
+REDUCE_KERNEL(complex64_product, 8, 32, float32_load, float32_store, multiply_complex)
+APPLY_KERNEL(complex64_divide, int, 8, 32, float32_load, float32_store, __m256, broadcast_float,
+             _mm256_div_ps)
+APPLY_KERNEL(complex64_scale, double, 8, 32, float32_load, float32_store, __m256, broadcast_float,
+             _mm256_mul_ps)
+SUM_MANY_KERNEL(complex64_sum_many, 8, 32, float32_load, float32_store, __m256, _mm256_add_ps)
 
-/* The instruction returns its second operand when both are zeros; taking both orders finds a -0 on either
- * side.  Where an operand is NaN the result is replaced. */
-static inline __m256 lesser_floats(__m256 a, __m256 b)
-{
-    __m256 least = _mm256_or_ps(_mm256_min_ps(a, b), _mm256_min_ps(b, a));
-    __m256 nan = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FC00000));
-    return _mm256_blendv_ps(least, nan, _mm256_cmp_ps(a, b, _CMP_UNORD_Q));
-}
-
-static inline __m256 greater_floats(__m256 a, __m256 b)
-{
-    __m256 greatest = _mm256_and_ps(_mm256_max_ps(a, b), _mm256_max_ps(b, a));
-    __m256 nan = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FC00000));
-    return _mm256_blendv_ps(greatest, nan, _mm256_cmp_ps(a, b, _CMP_UNORD_Q));
-}
-
-static inline __m256 broadcast_float(int value)
-{
-    return _mm256_set1_ps((float)value);
-}
-
-REDUCE_KERNEL(float32_sum, 4, 32, float32_load, float32_store, _mm256_add_ps)
-REDUCE_KERNEL(float32_product, 4, 32, float32_load, float32_store, _mm256_mul_ps)
-REDUCE_KERNEL(float32_min, 4, 32, float32_load, float32_store, lesser_floats)
-REDUCE_KERNEL(float32_max, 4, 32, float32_load, float32_store, greater_floats)
-DIVIDE_KERNEL(float32_divide, 4, 32, float32_load, float32_store, __m256, broadcast_float, _mm256_div_ps)
+#define FLOAT64_KERNEL(name, operate) REDUCE_KERNEL(name, 8, 32, float64_load, float64_store, operate)
+FLOAT64_KERNEL(float64_sum, _mm256_add_pd)
+FLOAT64_KERNEL(float64_product, _mm256_mul_pd)
+FLOAT64_KERNEL(float64_min, lesser_doubles)
+FLOAT64_KERNEL(float64_max, greater_doubles)
+APPLY_KERNEL(float64_divide, int, 8, 32, float64_load, float64_store, __m256d, broadcast_double,
+             _mm256_div_pd)
+APPLY_KERNEL(float64_scale, double, 8, 32, float64_load, float64_store, __m256d, broadcast_double,
+             _mm256_mul_pd)
+SUM_MANY_KERNEL(float64_sum_many, 8, 32, float64_load, float64_store, __m256d, _mm256_add_pd)
 
 REDUCE_KERNEL(float16_sum, 2, 16, float16_load, float16_store, _mm256_add_ps)
 REDUCE_KERNEL(float16_product, 2, 16, float16_load, float16_store, _mm256_mul_ps)
-DIVIDE_KERNEL(float16_divide, 2, 16, float16_load, float16_store, __m256, broadcast_float, _mm256_div_ps)
-
-/* ---- Vectors of 16 bfloat16, as two vectors of float32 ------------------------------------------- */
-
-struct float_pair {
-    __m256 even, odd;
-};
-
-static inline struct float_pair bfloat16_load(const unsigned char *in)
-{
-    __m256i words = _mm256_loadu_si256((const __m256i_u *)(const void *)in);
-    __m256i odd = _mm256_and_si256(words, _mm256_set1_epi32((int)0xFFFF0000));
-    return (struct float_pair){_mm256_castsi256_ps(_mm256_slli_epi32(words, 16)), _mm256_castsi256_ps(odd)};
-}
-
-/* The upper halves are the results.  Rounds to nearest even by adding just under half of the last place that
- * stays, and its parity; but a NaN would become something else by that. */
-static inline __m256i round_to_bfloat16(__m256 x)
-{
-    __m256i bits = _mm256_castps_si256(x);
-    __m256i parity = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), parity);
-    __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x00400000));
-    return _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
-}
-
-static inline void bfloat16_store(unsigned char *out, struct float_pair x)
-{
-    __m256i even = _mm256_srli_epi32(round_to_bfloat16(x.even), 16);
-    _mm256_storeu_si256((__m256i_u *)(void *)out, _mm256_blend_epi16(even, round_to_bfloat16(x.odd), 0xAA));
-}
-
-static inline struct float_pair add_pair(struct float_pair a, struct float_pair b)
-{
-    return (struct float_pair){_mm256_add_ps(a.even, b.even), _mm256_add_ps(a.odd, b.odd)};
-}
-
-static inline struct float_pair multiply_pair(struct float_pair a, struct float_pair b)
-{
-    return (struct float_pair){_mm256_mul_ps(a.even, b.even), _mm256_mul_ps(a.odd, b.odd)};
-}
-
-static inline struct float_pair divide_pair(struct float_pair a, __m256 by)
-{
-    return (struct float_pair){_mm256_div_ps(a.even, by), _mm256_div_ps(a.odd, by)};
-}
+APPLY_KERNEL(float16_divide, int, 2, 16, float16_load, float16_store, __m256, broadcast_float, _mm256_div_ps)
+APPLY_KERNEL(float16_scale, double, 2, 16, float16_load, float16_store, __m256, broadcast_float,
+             _mm256_mul_ps)
+SUM_MANY_KERNEL(float16_sum_many, 2, 16, float16_load, float16_store, __m256, _mm256_add_ps)
 
 REDUCE_KERNEL(bfloat16_sum, 2, 32, bfloat16_load, bfloat16_store, add_pair)
 REDUCE_KERNEL(bfloat16_product, 2, 32, bfloat16_load, bfloat16_store, multiply_pair)
-DIVIDE_KERNEL(bfloat16_divide, 2, 32, bfloat16_load, bfloat16_store, __m256, broadcast_float, divide_pair)
+APPLY_KERNEL(bfloat16_divide, int, 2, 32, bfloat16_load, bfloat16_store, __m256, broadcast_float, divide_pair)
+APPLY_KERNEL(bfloat16_scale, double, 2, 32, bfloat16_load, bfloat16_store, __m256, broadcast_float,
+             scale_pair)
+SUM_MANY_KERNEL(bfloat16_sum_many, 2, 32, bfloat16_load, bfloat16_store, struct float_pair, add_pair)
 
-/* ---- Vectors of 4 float64 ------------------------------------------------------------------------ */
+/* What is less than a vector is left to plain C. */
+#define HALF_KERNELS(name, load_as_floats, store_of_floats)                                                  \
+    static void name##_to_floats(float *target, const void *source, size_t count)                            \
+    {                                                                                                        \
+        const unsigned char *in = source;                                                                    \
+        size_t i = 0;                                                                                        \
+        for (; count - i >= 8; i += 8)                                                                       \
+            _mm256_storeu_ps(target + i, load_as_floats(in + 2 * i));                                        \
+        scalar_##name##_widen(target + i, in + 2 * i, count - i);                                            \
+    }                                                                                                        \
+    static void name##_from_floats(void *target, const float *source, size_t count)                          \
+    {                                                                                                        \
+        unsigned char *out = target;                                                                         \
+        size_t i = 0;                                                                                        \
+        for (; count - i >= 8; i += 8)                                                                       \
+            store_of_floats(out + 2 * i, _mm256_loadu_ps(source + i));                                       \
+        scalar_##name##_narrow(out + 2 * i, source + i, count - i);                                          \
+    }
+HALF_KERNELS(float16, float16_load, float16_store)
+HALF_KERNELS(bfloat16, bfloat16_load_8, bfloat16_store_8)
 
-static inline __m256d float64_load(const unsigned char *in)
-{
-    return _mm256_loadu_pd((const double *)(const void *)in);
-}
-
-static inline void float64_store(unsigned char *out, __m256d x)
-{
-    _mm256_storeu_pd((double *)(void *)out, x);
-}
-
-static inline __m256d lesser_doubles(__m256d a, __m256d b)
-{
-    __m256d least = _mm256_or_pd(_mm256_min_pd(a, b), _mm256_min_pd(b, a));
-    __m256d nan = _mm256_castsi256_pd(_mm256_set1_epi64x(0x7FF8000000000000));
-    return _mm256_blendv_pd(least, nan, _mm256_cmp_pd(a, b, _CMP_UNORD_Q));
-}
-
-static inline __m256d greater_doubles(__m256d a, __m256d b)
-{
-    __m256d greatest = _mm256_and_pd(_mm256_max_pd(a, b), _mm256_max_pd(b, a));
-    __m256d nan = _mm256_castsi256_pd(_mm256_set1_epi64x(0x7FF8000000000000));
-    return _mm256_blendv_pd(greatest, nan, _mm256_cmp_pd(a, b, _CMP_UNORD_Q));
-}
-
-static inline __m256d broadcast_double(int value)
-{
-    return _mm256_set1_pd(value);
-}
-
-REDUCE_KERNEL(float64_sum, 8, 32, float64_load, float64_store, _mm256_add_pd)
-REDUCE_KERNEL(float64_product, 8, 32, float64_load, float64_store, _mm256_mul_pd)
-REDUCE_KERNEL(float64_min, 8, 32, float64_load, float64_store, lesser_doubles)
-REDUCE_KERNEL(float64_max, 8, 32, float64_load, float64_store, greater_doubles)
-DIVIDE_KERNEL(float64_divide, 8, 32, float64_load, float64_store, __m256d, broadcast_double, _mm256_div_pd)
-
-/* ---- Vectors of integers ------------------------------------------------------------------------- */
-
-static inline __m256i integer_load(const unsigned char *in)
-{
-    return _mm256_loadu_si256((const __m256i_u *)(const void *)in);
-}
-
-static inline void integer_store(unsigned char *out, __m256i x)
-{
-    _mm256_storeu_si256((__m256i_u *)(void *)out, x);
-}
-
-/* There are products of 16 bits: the even bytes are the low halves of them, the odd ones are moved there. */
-static inline __m256i multiply_bytes(__m256i a, __m256i b)
-{
-    __m256i low_bytes = _mm256_set1_epi16(0x00FF);
-    __m256i even = _mm256_mullo_epi16(a, b);
-    __m256i odd = _mm256_mullo_epi16(_mm256_srli_epi16(a, 8), _mm256_srli_epi16(b, 8));
-    return _mm256_or_si256(_mm256_and_si256(even, low_bytes), _mm256_slli_epi16(odd, 8));
-}
-
-/* There are products of 32 by 32 bits: low by low, and the crosswise ones for the upper half; the upper
- * halves together only count beyond 64 bits. */
-static inline __m256i multiply_int64(__m256i a, __m256i b)
-{
-    __m256i low = _mm256_mul_epu32(a, b);
-    __m256i cross = _mm256_mullo_epi32(a, _mm256_shuffle_epi32(b, 0xB1));
-    __m256i sum = _mm256_add_epi32(cross, _mm256_srli_epi64(cross, 32));
-    return _mm256_add_epi64(low, _mm256_slli_epi64(sum, 32));
-}
-
-static inline __m256i lesser_int64(__m256i a, __m256i b)
-{
-    return _mm256_blendv_epi8(a, b, _mm256_cmpgt_epi64(a, b));
-}
-
-static inline __m256i greater_int64(__m256i a, __m256i b)
-{
-    return _mm256_blendv_epi8(b, a, _mm256_cmpgt_epi64(a, b));
-}
+/* ---- Integers ------------------------------------------------------------------------------------ */
 
 #define INTEGER_KERNEL(name, element_bytes, operate)                                                         \
     REDUCE_KERNEL(name, element_bytes, 32, integer_load, integer_store, operate)
 
-INTEGER_KERNEL(int8_sum, 1, _mm256_add_epi8)
-INTEGER_KERNEL(int8_product, 1, multiply_bytes)
-INTEGER_KERNEL(int8_min, 1, _mm256_min_epi8)
-INTEGER_KERNEL(int8_max, 1, _mm256_max_epi8)
-INTEGER_KERNEL(uint8_min, 1, _mm256_min_epu8)
-INTEGER_KERNEL(uint8_max, 1, _mm256_max_epu8)
-INTEGER_KERNEL(int32_sum, 4, _mm256_add_epi32)
-INTEGER_KERNEL(int32_product, 4, _mm256_mullo_epi32)
-INTEGER_KERNEL(int32_min, 4, _mm256_min_epi32)
-INTEGER_KERNEL(int32_max, 4, _mm256_max_epi32)
-INTEGER_KERNEL(int64_sum, 8, _mm256_add_epi64)
-INTEGER_KERNEL(int64_product, 8, multiply_int64)
-INTEGER_KERNEL(int64_min, 8, lesser_int64)
-INTEGER_KERNEL(int64_max, 8, greater_int64)
+#define ORDER_KERNELS(name, element_bytes, lesser, greater)                                                  \
+    INTEGER_KERNEL(name##_min, element_bytes, lesser)                                                        \
+    INTEGER_KERNEL(name##_max, element_bytes, greater)
 
-/* ---- Order of 16-bit floats ---------------------------------------------------------------------- */
+/* Those for which the sign makes no difference. */
+#define INTEGER_KERNELS(name, bits, add, multiply)                                                           \
+    INTEGER_KERNEL(name##_sum, (bits) / 8, add)                                                              \
+    INTEGER_KERNEL(name##_product, (bits) / 8, multiply)                                                     \
+    INTEGER_KERNEL(name##_bit_and, (bits) / 8, _mm256_and_si256)                                             \
+    INTEGER_KERNEL(name##_bit_or, (bits) / 8, _mm256_or_si256)                                               \
+    INTEGER_KERNEL(name##_bit_xor, (bits) / 8, _mm256_xor_si256)                                             \
+    INTEGER_KERNEL(name##_logical_and, (bits) / 8, and_logically_##bits)                                     \
+    INTEGER_KERNEL(name##_logical_or, (bits) / 8, or_logically_##bits)
 
-/* As integers, floats of one sign are in order, and negative ones in reverse.  Turning those around makes the
- * order whole, with -0 just below +0; doing it twice undoes it. */
-static inline __m256i order_as_integers(__m256i x)
-{
-    return _mm256_xor_si256(x, _mm256_srli_epi16(_mm256_srai_epi16(x, 15), 1));
-}
+INTEGER_KERNELS(int8, 8, _mm256_add_epi8, multiply_bytes)
+INTEGER_KERNELS(int16, 16, _mm256_add_epi16, _mm256_mullo_epi16)
+INTEGER_KERNELS(int32, 32, _mm256_add_epi32, _mm256_mullo_epi32)
+INTEGER_KERNELS(int64, 64, _mm256_add_epi64, multiply_int64)
 
-/* `chosen`, but `nan` where an operand is beyond infinity. */
-static inline __m256i replace_nan(__m256i chosen, __m256i a, __m256i b, short infinity, short nan)
-{
-    __m256i magnitude = _mm256_set1_epi16(0x7FFF);
-    __m256i largest = _mm256_max_epi16(_mm256_and_si256(a, magnitude), _mm256_and_si256(b, magnitude));
-    __m256i is_nan = _mm256_cmpgt_epi16(largest, _mm256_set1_epi16(infinity));
-    return _mm256_blendv_epi8(chosen, _mm256_set1_epi16(nan), is_nan);
-}
+/* A bool is a byte. */
+INTEGER_KERNEL(bool_xor, 1, xor_logically_8)
+#define bool_and int8_logical_and
+#define bool_or  int8_logical_or
 
-static inline __m256i lesser_float16(__m256i a, __m256i b)
-{
-    __m256i chosen = _mm256_min_epi16(order_as_integers(a), order_as_integers(b));
-    return replace_nan(order_as_integers(chosen), a, b, 0x7C00, 0x7E00);
-}
-
-static inline __m256i greater_float16(__m256i a, __m256i b)
-{
-    __m256i chosen = _mm256_max_epi16(order_as_integers(a), order_as_integers(b));
-    return replace_nan(order_as_integers(chosen), a, b, 0x7C00, 0x7E00);
-}
-
-static inline __m256i lesser_bfloat16(__m256i a, __m256i b)
-{
-    __m256i chosen = _mm256_min_epi16(order_as_integers(a), order_as_integers(b));
-    return replace_nan(order_as_integers(chosen), a, b, 0x7F80, 0x7FC0);
-}
-
-static inline __m256i greater_bfloat16(__m256i a, __m256i b)
-{
-    __m256i chosen = _mm256_max_epi16(order_as_integers(a), order_as_integers(b));
-    return replace_nan(order_as_integers(chosen), a, b, 0x7F80, 0x7FC0);
-}
-
-INTEGER_KERNEL(float16_min, 2, lesser_float16)
-INTEGER_KERNEL(float16_max, 2, greater_float16)
-INTEGER_KERNEL(bfloat16_min, 2, lesser_bfloat16)
-INTEGER_KERNEL(bfloat16_max, 2, greater_bfloat16)
+ORDER_KERNELS(int8, 1, _mm256_min_epi8, _mm256_max_epi8)
+ORDER_KERNELS(uint8, 1, _mm256_min_epu8, _mm256_max_epu8)
+ORDER_KERNELS(int16, 2, _mm256_min_epi16, _mm256_max_epi16)
+ORDER_KERNELS(int32, 4, _mm256_min_epi32, _mm256_max_epi32)
+ORDER_KERNELS(uint32, 4, _mm256_min_epu32, _mm256_max_epu32)
+ORDER_KERNELS(int64, 8, lesser_int64, greater_int64)
+ORDER_KERNELS(uint64, 8, lesser_uint64, greater_uint64)
+ORDER_KERNELS(float16, 2, lesser_float16, greater_float16)
+ORDER_KERNELS(bfloat16, 2, lesser_bfloat16, greater_bfloat16)
 
 /* Rows of the scalar table are overridden on purpose.  Vector units do not divide integers. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Woverride-init"
+#define FLOAT_ROWS(type, name)                                                                               \
+    .reduce[type] = REDUCE_FLOAT_ROW(name), .divide[type] = name##_divide, .scale[type] = name##_scale,      \
+    .sum_many[type] = name##_sum_many
+#define HALF_ROWS(type, name)                                                                                \
+    FLOAT_ROWS(type, name), .widen[type] = name##_to_floats, .narrow[type] = name##_from_floats
 static const struct reduce_table avx2_table = {
     REDUCE_SCALAR_TABLE("avx2"),
-    .reduce[TUTTI_FLOAT32] = REDUCE_ROW(float32_sum, float32_product, float32_min, float32_max),
-    .reduce[TUTTI_FLOAT64] = REDUCE_ROW(float64_sum, float64_product, float64_min, float64_max),
-    .reduce[TUTTI_FLOAT16] = REDUCE_ROW(float16_sum, float16_product, float16_min, float16_max),
-    .reduce[TUTTI_BFLOAT16] = REDUCE_ROW(bfloat16_sum, bfloat16_product, bfloat16_min, bfloat16_max),
-    .reduce[TUTTI_INT8] = REDUCE_ROW(int8_sum, int8_product, int8_min, int8_max),
-    .reduce[TUTTI_UINT8] = REDUCE_ROW(int8_sum, int8_product, uint8_min, uint8_max),
-    .reduce[TUTTI_INT32] = REDUCE_ROW(int32_sum, int32_product, int32_min, int32_max),
-    .reduce[TUTTI_INT64] = REDUCE_ROW(int64_sum, int64_product, int64_min, int64_max),
-    .divide[TUTTI_FLOAT32] = float32_divide,
-    .divide[TUTTI_FLOAT64] = float64_divide,
-    .divide[TUTTI_FLOAT16] = float16_divide,
-    .divide[TUTTI_BFLOAT16] = bfloat16_divide,
+    FLOAT_ROWS(TUTTI_FLOAT32, float32),
+    FLOAT_ROWS(TUTTI_FLOAT64, float64),
+    HALF_ROWS(TUTTI_FLOAT16, float16),
+    HALF_ROWS(TUTTI_BFLOAT16, bfloat16),
+    .reduce[TUTTI_INT8] = REDUCE_INTEGER_ROW(int8, int8),
+    .reduce[TUTTI_UINT8] = REDUCE_INTEGER_ROW(int8, uint8),
+    .reduce[TUTTI_INT16] = REDUCE_INTEGER_ROW(int16, int16),
+    .reduce[TUTTI_INT32] = REDUCE_INTEGER_ROW(int32, int32),
+    .reduce[TUTTI_UINT32] = REDUCE_INTEGER_ROW(int32, uint32),
+    .reduce[TUTTI_INT64] = REDUCE_INTEGER_ROW(int64, int64),
+    .reduce[TUTTI_UINT64] = REDUCE_INTEGER_ROW(int64, uint64),
+    .reduce[TUTTI_BOOL] = REDUCE_BOOL_ROW(bool),
+    .reduce[TUTTI_COMPLEX64] = REDUCE_COMPLEX_ROW(complex64),
+    .divide[TUTTI_COMPLEX64] = complex64_divide,
+    .scale[TUTTI_COMPLEX64] = complex64_scale,
+    .sum_many[TUTTI_COMPLEX64] = complex64_sum_many,
 };
 #pragma GCC diagnostic pop
 

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <uv.h>
-#include "base/text.h"
 #include "tensor/type.h"
 #include "tools/ranks.h"
 #include "tools/tools.h"
@@ -19,7 +18,8 @@ static const char usage[] =
     "The\n"
     "columns are those of nccl-tests.\n"
     "\n"
-    "Operations: all_reduce, broadcast, all_gather, gather, reduce_scatter, barrier\n"
+    "Operations: all_reduce, reduce, broadcast, all_gather, gather, scatter, reduce_scatter, all_to_all,\n"
+    "barrier\n"
     "\n"
     "Options:\n"
     "      --ranks N          ranks (default: 2)\n"
@@ -28,9 +28,16 @@ static const char usage[] =
     "  -f, --stepfactor F     from one size to the next (default: 4)\n"
     "  -n, --iters N          iterations of each size (default: what 0.3 s have room for, 5 at least)\n"
     "  -w, --warmup_iters N   iterations before those (default: 5)\n"
-    "  -d, --datatype TYPE    float32 (default), float64, float16, bfloat16, int8, uint8, int32, int64\n"
-    "  -o, --op REDUCTION     sum (default), product, min, max, avg\n"
-    "  -r, --root RANK        of broadcast and gather (default: 0)\n"
+    "  -d, --datatype TYPE    float32 (default), float64, float16, bfloat16, complex64, int8, uint8, int16,\n"
+    "                         int32, uint32, int64, uint64, bool\n"
+    "  -o, --op REDUCTION     sum (default), product, min, max, avg, bit_and, bit_or, bit_xor, logical_and,\n"
+    "                         logical_or, premultiplied_sum; not every type takes each\n"
+    "  -r, --root RANK        of broadcast, reduce, gather and scatter (default: 0)\n"
+    "  -a, --algorithm NAME   that one, instead of the one that would be chosen\n"
+    "      --algorithms       measure each of them beside the choice, by turns: a table of how good the "
+    "choice\n"
+    "                         is\n"
+    "      --rounds N         in which they take turns (default: 7)\n"
     "      --transports LIST  measures each of them in turn: uds,tcp\n"
     "      --bind             give each rank its own share of the processors\n"
     "  -J, --json FILE        write one JSON object a line for each result, too\n"
@@ -38,7 +45,7 @@ static const char usage[] =
     "\n"
     "Exit status: 1 when a result was wrong.\n";
 
-enum { OPTION_RANKS = 256, OPTION_TRANSPORTS, OPTION_BIND, OPTION_WORKER };
+enum { OPTION_RANKS = 256, OPTION_TRANSPORTS, OPTION_BIND, OPTION_ALGORITHMS, OPTION_ROUNDS, OPTION_WORKER };
 
 static const struct option long_options[] = {
     {"ranks", required_argument, NULL, OPTION_RANKS},
@@ -50,6 +57,9 @@ static const struct option long_options[] = {
     {"datatype", required_argument, NULL, 'd'},
     {"op", required_argument, NULL, 'o'},
     {"root", required_argument, NULL, 'r'},
+    {"algorithm", required_argument, NULL, 'a'},
+    {"algorithms", no_argument, NULL, OPTION_ALGORITHMS},
+    {"rounds", required_argument, NULL, OPTION_ROUNDS},
     {"transports", required_argument, NULL, OPTION_TRANSPORTS},
     {"bind", no_argument, NULL, OPTION_BIND},
     {"json", required_argument, NULL, 'J'},
@@ -59,15 +69,6 @@ static const struct option long_options[] = {
 };
 
 /* ---- The command line --------------------------------------------------------------------------- */
-
-static int take_bytes(const char *option, size_t *bytes)
-{
-    uint64_t number;
-    if (!text_to_amount(optarg, text_byte_units, SIZE_MAX, &number) || number == 0)
-        return usage_error(COMMAND, "%s: '%s' is not a size above 0, such as 4, 64K or 1M", option, optarg);
-    *bytes = (size_t)number;
-    return 0;
-}
 
 /* Our own names, and those of nccl-tests that differ. */
 static int take_type(struct bench_options *options)
@@ -94,9 +95,9 @@ static int take_option(struct bench_options *options, int option, char **argv)
     case OPTION_RANKS:
         return tools_number(COMMAND, "--ranks", 1, BENCH_RANKS_MAX, &options->ranks);
     case 'b':
-        return take_bytes("-b", &options->min_bytes);
+        return tools_bytes(COMMAND, "-b", &options->min_bytes);
     case 'e':
-        return take_bytes("-e", &options->max_bytes);
+        return tools_bytes(COMMAND, "-e", &options->max_bytes);
     case 'f':
         return tools_number(COMMAND, "-f", 2, 1 << 20, &options->factor);
     case 'n':
@@ -109,6 +110,14 @@ static int take_option(struct bench_options *options, int option, char **argv)
         return take_reduction(options);
     case 'r':
         return tools_number(COMMAND, "-r", 0, BENCH_RANKS_MAX - 1, &options->root);
+    case 'a':
+        options->algorithm = optarg;
+        return 0;
+    case OPTION_ALGORITHMS:
+        options->algorithms = true;
+        return 0;
+    case OPTION_ROUNDS:
+        return tools_number(COMMAND, "--rounds", 1, BENCH_ROUNDS_MAX, &options->rounds);
     case OPTION_TRANSPORTS:
         options->transports = optarg;
         return 0;
@@ -136,6 +145,14 @@ static int take_operation(struct bench_options *options, int count, char **words
     options->operation = (enum tutti_operation)operation_from_name(words[0]);
     if (options->operation == 0)
         return usage_error(COMMAND, "there is no operation '%s'", words[0]);
+    if (!bench_takes((int)options->operation))
+        return usage_error(COMMAND, "%s is not measured; see the list of operations", words[0]);
+    if (operation_reduces((int)options->operation) &&
+        !type_takes((int)options->type, (int)options->reduction))
+        return usage_error(COMMAND, "-o %s is not defined for -d %s", reduction_name((int)options->reduction),
+                           type_name((int)options->type));
+    if (options->algorithm && options->algorithms)
+        return usage_error(COMMAND, "--algorithms measures all, --algorithm one: give one of the two");
     if (options->min_bytes > options->max_bytes)
         return usage_error(COMMAND, "-b %zu is more than -e %zu", options->min_bytes, options->max_bytes);
     if (options->root >= options->ranks)
@@ -216,9 +233,11 @@ int bench_command(int argc, char **argv)
                                     .min_bytes = 4,
                                     .max_bytes = 64u << 20,
                                     .factor = 4,
+                                    .rounds = 7,
                                     .warmup = 5};
     opterr = 0;
-    for (int option; (option = getopt_long(argc, argv, ":b:e:f:n:w:d:o:r:J:h", long_options, NULL)) != -1;) {
+    for (int option;
+         (option = getopt_long(argc, argv, ":b:e:f:n:w:d:o:r:a:J:h", long_options, NULL)) != -1;) {
         if (option == 'h')
             return tools_help(COMMAND, usage);
         if (take_option(&options, option, argv) != 0)

@@ -1,5 +1,6 @@
 /* `tutti bench`: what its parts share.  bench.c takes the command line and starts the ranks, bench_worker.c
- * is what each rank does, bench_data.c makes and checks the data, bench_report.c prints. */
+ * is what each rank does, bench_algorithms.c measures all algorithms beside the one that is chosen,
+ * bench_data.c makes and checks the data, bench_report.c prints. */
 #ifndef TUTTI_TOOLS_BENCH_H
 #define TUTTI_TOOLS_BENCH_H
 
@@ -12,6 +13,7 @@
 #define BENCH_COMMAND        "bench"
 #define BENCH_ITERATIONS_MAX 1000000
 #define BENCH_RANKS_MAX      1024
+#define BENCH_ROUNDS_MAX     101
 
 struct bench_options {
     enum tutti_operation operation;
@@ -26,6 +28,9 @@ struct bench_options {
     bool bind;
     const char *transports; /* "uds,tcp": each in turn; NULL: as the environment says */
     const char *json;       /* a file; NULL: none */
+    const char *algorithm;  /* instead of the one that is chosen; NULL: choose */
+    bool algorithms;        /* measures each of them, and the choice */
+    int rounds;             /* likewise: in which they take turns */
     bool worker;            /* this process is one of the ranks */
 };
 
@@ -40,13 +45,19 @@ struct bench_case {
     enum tutti_type type;
     enum tutti_reduction reduction;
     int root, rank, size;
-    size_t count; /* as in the call */
+    size_t count;          /* as in the call */
+    const char *algorithm; /* likewise */
     bool in_place;
 };
+
+bool bench_takes(int operation); /* can it be measured? */
 
 /* Elements of the buffers that the call takes, whether or not this rank uses them. */
 size_t bench_send_count(const struct bench_case *which);
 size_t bench_recv_count(const struct bench_case *which);
+
+/* What the rank's input is multiplied by, where the reduction does that. */
+double bench_factor(const struct bench_case *which, int rank);
 
 /* This rank's input: small whole numbers, so that every type holds the result exactly. */
 void bench_fill(const struct bench_case *which, void *send);
@@ -83,5 +94,48 @@ void bench_print_totals(const struct bench_totals *totals);
 
 /* The same row as one JSON object a line for each of the two. */
 void bench_print_json(FILE *out, const struct bench_row *row);
+
+/* ---- A rank ------------------------------------------------------------------------------------- */
+
+struct bench_worker {
+    const struct bench_options *options;
+    tutti_comm *comm;
+    int rank, size;
+    char transport[16]; /* of the link to the next rank; "none" without one */
+    uint8_t *send, *recv;
+    double *times;     /* of this rank, in seconds */
+    size_t times_max;  /* room for so many */
+    double *all_times; /* rank 0: of all */
+    struct bench_totals totals;
+    FILE *json; /* rank 0, when asked for */
+};
+
+/* The size after `bytes` (0: the first); 0 after the last. */
+size_t bench_next_size(const struct bench_options *options, size_t bytes);
+
+/* The case of `bytes`, at least one element for each rank; out of place. */
+struct bench_case bench_case_of(const struct bench_worker *worker, size_t bytes);
+
+/* The following return a status of tutti's. */
+
+/* `count` calls, whose times go to worker->times from `first` on; the CPU time is added to *cpu_s. */
+int bench_iterate(const struct bench_worker *worker, const struct bench_case *which, int first, int count,
+                  double *cpu_s);
+
+/* One call with fresh input, whose result is looked at. */
+int bench_check(const struct bench_worker *worker, const struct bench_case *which, size_t *wrong);
+
+/* `count` calls; *us becomes the median of the times that the slowest rank took, the same on every rank. */
+int bench_measure_batch(const struct bench_worker *worker, const struct bench_case *which, int count,
+                        double *us);
+
+/* How many calls of `us` microseconds make a batch, where rivals take turns. */
+int bench_batch_for(const struct bench_worker *worker, double us);
+
+double bench_median(double *values, int count); /* sorts them */
+
+/* Measures all algorithms of every size beside the choice; prints a table, and a JSON object for each size.
+ */
+int bench_compare_algorithms(struct bench_worker *worker);
 
 #endif

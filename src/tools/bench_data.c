@@ -4,7 +4,7 @@
 #include "tensor/float16.h"
 #include "tensor/type.h"
 
-/* Every buffer repeats itself after so many elements. */
+/* Every part of a buffer repeats itself after so many elements. */
 #define PERIOD 8
 
 #define TILE_BYTES 4096 /* compared at once; holds whole periods of every type */
@@ -19,19 +19,24 @@ struct period {
 
 /* ---- Numbers ------------------------------------------------------------------------------------ */
 
-static void put_element(struct period *period, enum tutti_type type, unsigned value)
+static void put_element(struct period *period, const struct bench_case *which, unsigned value)
 {
     union {
-        float f32;
+        float f32[2];
         double f64;
+        uint64_t u64;
+        uint32_t u32;
         uint16_t u16;
         uint8_t u8;
-        int32_t i32;
-        int64_t i64;
-    } element;
-    switch (type) {
+    } element = {.u64 = 0};
+    switch (which->type) {
     case TUTTI_FLOAT32:
-        element.f32 = (float)value;
+        element.f32[0] = (float)value;
+        break;
+    case TUTTI_COMPLEX64:
+        element.f32[0] = (float)value;
+        if (which->reduction != TUTTI_PRODUCT)
+            element.f32[1] = (float)value;
         break;
     case TUTTI_FLOAT64:
         element.f64 = value;
@@ -42,19 +47,27 @@ static void put_element(struct period *period, enum tutti_type type, unsigned va
     case TUTTI_BFLOAT16:
         element.u16 = bfloat16_round((float)value);
         break;
+    case TUTTI_BOOL:
+        element.u8 = value != 0;
+        break;
     case TUTTI_INT8:
     case TUTTI_UINT8:
         element.u8 = (uint8_t)value; /* wraps around, as the sum does */
         break;
+    case TUTTI_INT16:
+        element.u16 = (uint16_t)value;
+        break;
     case TUTTI_INT32:
-        element.i32 = (int32_t)value;
+    case TUTTI_UINT32:
+        element.u32 = value;
         break;
     case TUTTI_INT64:
-        element.i64 = value;
+    case TUTTI_UINT64:
+        element.u64 = value;
         break;
     }
-    memcpy(period->bytes + period->size, &element, tutti_type_size(type));
-    period->size += tutti_type_size(type);
+    memcpy(period->bytes + period->size, &element, tutti_type_size(which->type));
+    period->size += tutti_type_size(which->type);
 }
 
 /* ---- What ranks contribute, and what comes of it ------------------------------------------------ */
@@ -65,71 +78,119 @@ static unsigned average_input(int size, unsigned i)
     return size <= 32 ? i % 4 : size <= 127 ? i % 2 : 0;
 }
 
-/* Element `i`, below PERIOD, of the input of `rank`. */
-static unsigned input(const struct bench_case *which, int rank, unsigned i)
+/* Element `i` of part `part` of the input of `rank`, before its factor. */
+static unsigned input(const struct bench_case *which, int rank, int part, unsigned i)
 {
     unsigned number = (unsigned)rank;
-    if (!operation_reduces((int)which->operation))
-        return number % 15 * PERIOD + i;
+    if (!operation_reduces((int)which->operation)) {
+        unsigned value = (number + 4 * (unsigned)part) % 15 * PERIOD + i % PERIOD;
+        return which->type == TUTTI_BOOL ? (value / PERIOD + i) % 2 : value;
+    }
+    i = (i + (unsigned)part) % PERIOD;
     switch (which->reduction) {
     case TUTTI_PRODUCT:
-        return number == i ? 2 : 1;
+        return which->type == TUTTI_BOOL ? number != i : number == i ? 2 : 1;
     case TUTTI_AVG:
         return average_input(which->size, i);
-    case TUTTI_SUM:
-    case TUTTI_MIN:
-    case TUTTI_MAX:
+    case TUTTI_PREMULTIPLIED_SUM:
+        return rank < ADDING_RANKS ? (number + i) % 2 * 2 : 0;
+    case TUTTI_BIT_AND:
+        return which->type == TUTTI_BOOL ? number != i : number == i ? 1 : 3;
+    case TUTTI_LOGICAL_AND:
+        return number != i;
+    default:
         break;
     }
-    return rank < ADDING_RANKS ? (number + i) % 4 : 0;
+    unsigned value = rank < ADDING_RANKS ? (number + i) % 4 : 0;
+    return which->type == TUTTI_BOOL ? value == 3 : value;
 }
 
-static unsigned reduced(const struct bench_case *which, unsigned i)
+double bench_factor(const struct bench_case *which, int rank)
 {
-    unsigned result = input(which, 0, i);
-    for (int rank = 1; rank < which->size; rank++) {
-        unsigned value = input(which, rank, i);
-        switch (which->reduction) {
-        case TUTTI_SUM:
-            result += value;
-            break;
-        case TUTTI_PRODUCT:
-            result *= value;
-            break;
-        case TUTTI_MIN:
-            result = value < result ? value : result;
-            break;
-        case TUTTI_MAX:
-            result = value > result ? value : result;
-            break;
-        case TUTTI_AVG:
-            break; /* all the same */
-        }
+    return which->reduction == TUTTI_PREMULTIPLIED_SUM ? 1 + rank % 2 : 1;
+}
+
+static unsigned combine(const struct bench_case *which, unsigned result, unsigned value)
+{
+    switch (which->reduction) {
+    case TUTTI_SUM:
+    case TUTTI_PREMULTIPLIED_SUM:
+        return result + value;
+    case TUTTI_PRODUCT:
+        return result * value;
+    case TUTTI_MIN:
+        return value < result ? value : result;
+    case TUTTI_MAX:
+        return value > result ? value : result;
+    case TUTTI_AVG:
+        break; /* all the same */
+    case TUTTI_BIT_AND:
+        return result & value;
+    case TUTTI_BIT_OR:
+        return result | value;
+    case TUTTI_BIT_XOR:
+        return result ^ value;
+    case TUTTI_LOGICAL_AND:
+        return result && value;
+    case TUTTI_LOGICAL_OR:
+        return result || value;
     }
     return result;
 }
 
+static unsigned reduced(const struct bench_case *which, int part, unsigned i)
+{
+    unsigned result = input(which, 0, part, i) * (unsigned)bench_factor(which, 0);
+    for (int rank = 1; rank < which->size; rank++) {
+        unsigned value = input(which, rank, part, i) * (unsigned)bench_factor(which, rank);
+        result = combine(which, result, value);
+    }
+    /* Of one rank, too, a logical reduction is 0 or 1. */
+    bool is_logical = which->reduction == TUTTI_LOGICAL_AND || which->reduction == TUTTI_LOGICAL_OR;
+    return is_logical ? result != 0 : result;
+}
+
 /* ---- Buffers ------------------------------------------------------------------------------------ */
+
+bool bench_takes(int operation)
+{
+    return !operation_is_message(operation) && !operation_has_counts(operation);
+}
+
+static int send_parts(const struct bench_case *which)
+{
+    bool parted = operation_scatters((int)which->operation) || which->operation == TUTTI_ALL_TO_ALL;
+    return parted ? which->size : 1;
+}
+
+static int recv_parts(const struct bench_case *which)
+{
+    bool parted = operation_gathers((int)which->operation) || which->operation == TUTTI_ALL_TO_ALL;
+    return parted ? which->size : 1;
+}
 
 size_t bench_send_count(const struct bench_case *which)
 {
-    return which->operation == TUTTI_REDUCE_SCATTER ? which->count * (size_t)which->size : which->count;
+    return which->count * (size_t)send_parts(which);
 }
 
 size_t bench_recv_count(const struct bench_case *which)
 {
-    return operation_gathers((int)which->operation) ? which->count * (size_t)which->size : which->count;
+    return which->count * (size_t)recv_parts(which);
 }
 
 void bench_fill(const struct bench_case *which, void *send)
 {
-    struct period period = {.size = 0};
-    for (unsigned i = 0; i < PERIOD; i++)
-        put_element(&period, which->type, input(which, which->rank, i));
-    size_t size = bench_send_count(which) * tutti_type_size(which->type);
+    size_t part_bytes = which->count * tutti_type_size(which->type);
     uint8_t *bytes = send;
-    for (size_t done = 0; done < size; done += period.size)
-        memcpy(bytes + done, period.bytes, size - done < period.size ? size - done : period.size);
+    for (int part = 0; part < send_parts(which); part++, bytes += part_bytes) {
+        struct period period = {.size = 0};
+        for (unsigned i = 0; i < PERIOD; i++)
+            put_element(&period, which, input(which, which->rank, part, i));
+        for (size_t done = 0; done < part_bytes; done += period.size)
+            memcpy(bytes + done, period.bytes,
+                   part_bytes - done < period.size ? part_bytes - done : period.size);
+    }
 }
 
 /* Elements of `bytes` that differ from the period, repeated. */
@@ -150,34 +211,33 @@ static size_t count_different(const uint8_t *bytes, size_t count, size_t element
     return wrong;
 }
 
-/* The period with which `count` elements from element `first` of the result begin; of the input of rank
- * `from` where nothing is reduced. */
-static struct period expected(const struct bench_case *which, size_t first, int from)
+/* What part `part` of this rank's output repeats. */
+static struct period expected(const struct bench_case *which, int part)
 {
-    bool reduces = operation_reduces((int)which->operation);
+    int from = recv_parts(which) > 1 ? part : which->root;
+    int sent_part = send_parts(which) > 1 ? which->rank : 0;
     struct period period = {.size = 0};
-    for (unsigned i = 0; i < PERIOD; i++) {
-        unsigned at = (unsigned)((first + i) % PERIOD);
-        put_element(&period, which->type, reduces ? reduced(which, at) : input(which, from, at));
-    }
+    for (unsigned i = 0; i < PERIOD; i++)
+        put_element(&period, which,
+                    operation_reduces((int)which->operation) ? reduced(which, sent_part, i)
+                                                             : input(which, from, sent_part, i));
     return period;
+}
+
+static bool has_output(const struct bench_case *which)
+{
+    bool at_root_only = which->operation == TUTTI_GATHER || which->operation == TUTTI_REDUCE;
+    return which->operation != TUTTI_BARRIER && (!at_root_only || which->rank == which->root);
 }
 
 size_t bench_count_wrong(const struct bench_case *which, const void *recv)
 {
     size_t element_bytes = tutti_type_size(which->type), wrong = 0;
     const uint8_t *bytes = recv;
-    bool is_root = which->rank == which->root;
-    if (which->operation == TUTTI_BARRIER || (which->operation == TUTTI_GATHER && !is_root))
-        return 0;
-    bool scattered = which->operation == TUTTI_REDUCE_SCATTER;
-    int parts = (int)(bench_recv_count(which) / (which->count ? which->count : 1));
-    for (int part = 0; part < parts; part++) {
-        int from = parts > 1 ? part : which->root;
-        size_t first = scattered ? which->count * (size_t)which->rank : 0;
-        struct period period = expected(which, first, from);
-        wrong += count_different(bytes + (size_t)part * which->count * element_bytes, which->count,
-                                 element_bytes, &period);
+    for (int part = 0; part < recv_parts(which) && has_output(which); part++) {
+        struct period period = expected(which, part);
+        wrong += count_different(bytes, which->count, element_bytes, &period);
+        bytes += which->count * element_bytes;
     }
     return wrong;
 }

@@ -11,13 +11,13 @@ static double bus_factor(enum tutti_operation operation, int size)
         return 2 * (n - 1) / n;
     case TUTTI_ALL_GATHER:
     case TUTTI_REDUCE_SCATTER:
-        return (n - 1) / n;
-    case TUTTI_BROADCAST:
+    case TUTTI_SCATTER:
     case TUTTI_GATHER:
-    case TUTTI_BARRIER:
-        break;
+    case TUTTI_ALL_TO_ALL:
+        return (n - 1) / n;
+    default:
+        return 1;
     }
-    return 1;
 }
 
 static const char *bus_factor_text(enum tutti_operation operation)
@@ -27,13 +27,13 @@ static const char *bus_factor_text(enum tutti_operation operation)
         return "algbw * 2(n-1)/n";
     case TUTTI_ALL_GATHER:
     case TUTTI_REDUCE_SCATTER:
-        return "algbw * (n-1)/n";
-    case TUTTI_BROADCAST:
+    case TUTTI_SCATTER:
     case TUTTI_GATHER:
-    case TUTTI_BARRIER:
-        break;
+    case TUTTI_ALL_TO_ALL:
+        return "algbw * (n-1)/n";
+    default:
+        return "algbw";
     }
-    return "algbw";
 }
 
 size_t bench_bytes(const struct bench_case *which)
@@ -55,6 +55,8 @@ void bench_print_header(const struct bench_options *options, const char *transpo
            bus_factor_text(options->operation));
     if (operation_has_root((int)options->operation))
         printf("# a barrier precedes each iteration, outside of the measured time\n");
+    if (options->algorithm)
+        printf("# algorithm: %s\n", options->algorithm);
     printf("#\n# %10s %12s %9s %8s %5s   %-36s   %s\n", "", "", "", "", "", "out of place", "in place");
     printf("# %10s %12s %9s %8s %5s %10s %9s %9s %7s %10s %9s %9s %7s\n", "size", "count", "type", "redop",
            "root", "time", "algbw", "busbw", "#wrong", "time", "algbw", "busbw", "#wrong");

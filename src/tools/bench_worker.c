@@ -10,20 +10,11 @@
 #define ITERATIONS_MIN 5     /* likewise */
 #define ITERATIONS_MAX 20000 /* likewise */
 #define ALIGNMENT      4096
-#define POISON         0xA5 /* in an output that is about to be checked */
+#define POISON         0xA5  /* in an output that is about to be checked */
+#define BATCH_SECONDS  0.004 /* of rivals that take turns */
+#define BATCH_MAX      200   /* likewise */
 #define FINALIZE_MS    10000
 #define EXTRAS         2 /* CPU time and wrong elements, gathered behind the times */
-
-struct worker {
-    const struct bench_options *options;
-    tutti_comm *comm;
-    int rank, size;
-    uint8_t *send, *recv;
-    double *times;     /* of this rank */
-    double *all_times; /* rank 0: of all */
-    struct bench_totals totals;
-    FILE *json;
-};
 
 static double now_s(clockid_t clock)
 {
@@ -46,7 +37,7 @@ static int report(tutti_comm *comm, int status)
 /* ---- One call ----------------------------------------------------------------------------------- */
 
 /* The buffers of the call: in place, one is a part of the other, as tutti.h says. */
-static void buffers_of(const struct worker *worker, const struct bench_case *which, uint8_t **send,
+static void buffers_of(const struct bench_worker *worker, const struct bench_case *which, uint8_t **send,
                        uint8_t **recv)
 {
     size_t part = which->count * tutti_type_size(which->type) * (size_t)which->rank;
@@ -54,55 +45,48 @@ static void buffers_of(const struct worker *worker, const struct bench_case *whi
     *recv = worker->recv;
     if (!which->in_place)
         return;
-    switch (which->operation) {
-    case TUTTI_ALL_REDUCE:
-    case TUTTI_BROADCAST:
-        *send = worker->recv;
-        break;
-    case TUTTI_ALL_GATHER:
-    case TUTTI_GATHER:
+    if (operation_gathers((int)which->operation))
         *send = worker->recv + part;
-        break;
-    case TUTTI_REDUCE_SCATTER:
+    else if (operation_scatters((int)which->operation))
         *recv = worker->send + part;
-        break;
-    case TUTTI_BARRIER:
-        break;
-    }
+    else
+        *send = worker->recv;
 }
 
-static int call(const struct worker *worker, const struct bench_case *which)
+static int call(const struct bench_worker *worker, const struct bench_case *which)
 {
     uint8_t *send, *recv;
+    tutti_request *request;
     buffers_of(worker, which, &send, &recv);
-    switch (which->operation) {
-    case TUTTI_ALL_REDUCE:
-        return tutti_all_reduce(worker->comm, send, recv, which->count, which->type, which->reduction);
-    case TUTTI_BROADCAST:
-        return tutti_broadcast(worker->comm, send, recv, which->count, which->type, which->root);
-    case TUTTI_ALL_GATHER:
-        return tutti_all_gather(worker->comm, send, recv, which->count, which->type);
-    case TUTTI_GATHER:
-        return tutti_gather(worker->comm, send, recv, which->count, which->type, which->root);
-    case TUTTI_REDUCE_SCATTER:
-        return tutti_reduce_scatter(worker->comm, send, recv, which->count, which->type, which->reduction);
-    case TUTTI_BARRIER:
-        return tutti_barrier(worker->comm);
-    }
-    return TUTTI_ERR_INTERNAL;
+    struct tutti_call call = {.op = which->operation,
+                              .send = send,
+                              .recv = recv,
+                              .count = which->count,
+                              .type = which->type,
+                              .reduction = which->reduction,
+                              .root = which->root,
+                              .factor = bench_factor(which, which->rank),
+                              .algorithm = which->algorithm};
+    return tutti_run(worker->comm, &call, 1, -1, &request);
+}
+
+/* Nothing but what the root has is the input: no other rank may have it beforehand. */
+static bool has_input(const struct bench_case *which)
+{
+    bool from_root_only = which->operation == TUTTI_BROADCAST || which->operation == TUTTI_SCATTER;
+    return !from_root_only || which->rank == which->root;
 }
 
 /* Fresh input, and an output that holds nothing right, then one call whose result is looked at. */
-static int check(const struct worker *worker, const struct bench_case *which, size_t *wrong)
+int bench_check(const struct bench_worker *worker, const struct bench_case *which, size_t *wrong)
 {
     uint8_t *send, *recv;
     size_t element_bytes = tutti_type_size(which->type);
     buffers_of(worker, which, &send, &recv);
     memset(recv, POISON, bench_recv_count(which) * element_bytes);
     bench_fill(which, send);
-    /* What the root broadcasts is the only input: no other rank may have it beforehand. */
-    if (which->operation == TUTTI_BROADCAST && which->rank != which->root)
-        memset(send, POISON, which->count * element_bytes);
+    if (!has_input(which))
+        memset(send, POISON, bench_send_count(which) * element_bytes);
     int status = call(worker, which);
     *wrong = status == TUTTI_OK ? bench_count_wrong(which, recv) : 0;
     return status;
@@ -117,9 +101,8 @@ static bool needs_barrier(const struct bench_case *which)
     return operation_has_root((int)which->operation);
 }
 
-/* `count` calls, the first of them number `first`; their times, and the CPU time added to *cpu_s. */
-static int iterate(const struct worker *worker, const struct bench_case *which, int first, int count,
-                   double *cpu_s)
+int bench_iterate(const struct bench_worker *worker, const struct bench_case *which, int first, int count,
+                  double *cpu_s)
 {
     int status = tutti_barrier(worker->comm);
     double cpu_start = now_s(CLOCK_PROCESS_CPUTIME_ID);
@@ -133,6 +116,38 @@ static int iterate(const struct worker *worker, const struct bench_case *which, 
     }
     *cpu_s += now_s(CLOCK_PROCESS_CPUTIME_ID) - cpu_start;
     return status;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double left = *(const double *)a, right = *(const double *)b;
+    return (left > right) - (left < right);
+}
+
+double bench_median(double *values, int count)
+{
+    qsort(values, (size_t)count, sizeof *values, compare_doubles);
+    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
+}
+
+int bench_measure_batch(const struct bench_worker *worker, const struct bench_case *which, int count,
+                        double *us)
+{
+    double cpu_s = 0;
+    int status = bench_iterate(worker, which, 0, count, &cpu_s);
+    if (status == TUTTI_OK)
+        status = tutti_all_reduce(worker->comm, worker->times, worker->times, (size_t)count, TUTTI_FLOAT64,
+                                  TUTTI_MAX);
+    if (status == TUTTI_OK)
+        *us = bench_median(worker->times, count) * 1e6;
+    return status;
+}
+
+int bench_batch_for(const struct bench_worker *worker, double us)
+{
+    double fitting = us > 0 ? BATCH_SECONDS * 1e6 / us : 1;
+    int most = worker->times_max < BATCH_MAX ? (int)worker->times_max : BATCH_MAX;
+    return fitting < 1 ? 1 : fitting < most ? (int)fitting : most;
 }
 
 /* How many more, after `done` that took `taken_s`; 0: that was enough.  Grows step by step, since the first
@@ -150,7 +165,7 @@ static int64_t next_batch(const struct bench_options *options, int done, double 
     return batch < ITERATIONS_MAX - done ? batch : ITERATIONS_MAX - done;
 }
 
-static int measure_batches(const struct worker *worker, const struct bench_case *which, int *iterations,
+static int measure_batches(const struct bench_worker *worker, const struct bench_case *which, int *iterations,
                            double *cpu_s)
 {
     double taken_s = 0;
@@ -161,7 +176,7 @@ static int measure_batches(const struct worker *worker, const struct bench_case 
         int64_t batch = next_batch(worker->options, *iterations, taken_s);
         int status = tutti_broadcast(worker->comm, &batch, &batch, 1, TUTTI_INT64, 0);
         if (status == TUTTI_OK && batch > 0)
-            status = iterate(worker, which, *iterations, (int)batch, cpu_s);
+            status = bench_iterate(worker, which, *iterations, (int)batch, cpu_s);
         if (status != TUTTI_OK || batch == 0)
             return status;
         for (int i = 0; i < (int)batch; i++)
@@ -170,7 +185,7 @@ static int measure_batches(const struct worker *worker, const struct bench_case 
     }
 }
 
-static int warm_up(const struct worker *worker, const struct bench_case *which)
+static int warm_up(const struct bench_worker *worker, const struct bench_case *which)
 {
     int status = TUTTI_OK;
     for (int i = 0; i < worker->options->warmup && status == TUTTI_OK; i++)
@@ -178,14 +193,8 @@ static int warm_up(const struct worker *worker, const struct bench_case *which)
     return status;
 }
 
-static int compare_doubles(const void *a, const void *b)
-{
-    double left = *(const double *)a, right = *(const double *)b;
-    return (left > right) - (left < right);
-}
-
 /* On rank 0, from the times of all: an iteration takes as long as its slowest rank. */
-static void summarize(const struct worker *worker, int iterations, struct bench_result *result)
+static void summarize(const struct bench_worker *worker, int iterations, struct bench_result *result)
 {
     size_t stride = (size_t)iterations + EXTRAS;
     double *slowest = worker->all_times;
@@ -198,14 +207,13 @@ static void summarize(const struct worker *worker, int iterations, struct bench_
             if (times[i] > slowest[i])
                 slowest[i] = times[i];
     }
-    qsort(slowest, (size_t)iterations, sizeof *slowest, compare_doubles);
-    int middle = iterations / 2, last = (int)((double)iterations * 0.99);
-    double median = iterations % 2 ? slowest[middle] : (slowest[middle - 1] + slowest[middle]) / 2;
-    result->p50_us = median * 1e6;
+    int last = (int)((double)iterations * 0.99);
+    result->p50_us = bench_median(slowest, iterations) * 1e6;
     result->p99_us = slowest[last < iterations ? last : iterations - 1] * 1e6;
 }
 
-static int measure(const struct worker *worker, const struct bench_case *which, struct bench_result *result)
+static int measure(const struct bench_worker *worker, const struct bench_case *which,
+                   struct bench_result *result)
 {
     int iterations;
     double cpu_s;
@@ -216,7 +224,7 @@ static int measure(const struct worker *worker, const struct bench_case *which, 
     if (status == TUTTI_OK)
         status = measure_batches(worker, which, &iterations, &cpu_s);
     if (status == TUTTI_OK)
-        status = check(worker, which, &wrong);
+        status = bench_check(worker, which, &wrong);
     if (status != TUTTI_OK)
         return status;
     worker->times[iterations] = cpu_s;
@@ -231,7 +239,7 @@ static int measure(const struct worker *worker, const struct bench_case *which, 
 /* ---- All sizes ---------------------------------------------------------------------------------- */
 
 /* The case of `bytes`, at least one element for each rank. */
-static struct bench_case case_of(const struct worker *worker, size_t bytes)
+struct bench_case bench_case_of(const struct bench_worker *worker, size_t bytes)
 {
     const struct bench_options *options = worker->options;
     struct bench_case which = {.operation = options->operation,
@@ -240,6 +248,7 @@ static struct bench_case case_of(const struct worker *worker, size_t bytes)
                                .root = options->root,
                                .rank = worker->rank,
                                .size = worker->size,
+                               .algorithm = options->algorithm,
                                .count = options->operation == TUTTI_BARRIER ? 0 : 1};
     size_t unit = bench_bytes(&which);
     if (unit > 0 && bytes / unit > 1)
@@ -247,10 +256,17 @@ static struct bench_case case_of(const struct worker *worker, size_t bytes)
     return which;
 }
 
-static int measure_size(struct worker *worker, const char *transport, size_t bytes)
+size_t bench_next_size(const struct bench_options *options, size_t bytes)
 {
-    struct bench_case which = case_of(worker, bytes);
-    struct bench_row row = {.which = &which, .transport = transport};
+    if (bytes == 0)
+        return options->operation == TUTTI_BARRIER ? options->max_bytes : options->min_bytes;
+    return bytes > options->max_bytes / (size_t)options->factor ? 0 : bytes * (size_t)options->factor;
+}
+
+static int measure_size(struct bench_worker *worker, size_t bytes)
+{
+    struct bench_case which = bench_case_of(worker, bytes);
+    struct bench_row row = {.which = &which, .transport = worker->transport};
     int status = measure(worker, &which, &row.out_of_place);
     which.in_place = true;
     if (status == TUTTI_OK && which.operation != TUTTI_BARRIER)
@@ -263,23 +279,21 @@ static int measure_size(struct worker *worker, const char *transport, size_t byt
     return status;
 }
 
-static int measure_sizes(struct worker *worker)
+static int measure_sizes(struct bench_worker *worker)
 {
     const struct bench_options *options = worker->options;
     struct tutti_link_info link = TUTTI_LINK_INFO_INIT;
-    const char *transport = "none";
+    snprintf(worker->transport, sizeof worker->transport, "none");
     if (worker->size > 1 && tutti_get_link(worker->comm, 0, &link) == TUTTI_OK)
-        transport = link.transport;
+        memcpy(worker->transport, link.transport, sizeof worker->transport);
+    if (options->algorithms)
+        return bench_compare_algorithms(worker);
     if (worker->rank == 0)
-        bench_print_header(options, transport, worker->size);
+        bench_print_header(options, worker->transport, worker->size);
     int status = TUTTI_OK;
-    size_t bytes = options->operation == TUTTI_BARRIER ? options->max_bytes : options->min_bytes;
-    while (status == TUTTI_OK && bytes <= options->max_bytes) {
-        status = measure_size(worker, transport, bytes);
-        if (bytes > options->max_bytes / (size_t)options->factor)
-            break;
-        bytes *= (size_t)options->factor;
-    }
+    for (size_t bytes = bench_next_size(options, 0); status == TUTTI_OK && bytes > 0;
+         bytes = bench_next_size(options, bytes))
+        status = measure_size(worker, bytes);
     if (status == TUTTI_OK && worker->rank == 0)
         bench_print_totals(&worker->totals);
     return status;
@@ -287,22 +301,23 @@ static int measure_sizes(struct worker *worker)
 
 /* ---- Setting up --------------------------------------------------------------------------------- */
 
-static bool allocate(struct worker *worker)
+static bool allocate(struct bench_worker *worker)
 {
     const struct bench_options *options = worker->options;
-    struct bench_case least = case_of(worker, 0);
+    struct bench_case least = bench_case_of(worker, 0);
     size_t bytes = bench_bytes(&least) > options->max_bytes ? bench_bytes(&least) : options->max_bytes;
     size_t rounded = (bytes + ALIGNMENT) / ALIGNMENT * ALIGNMENT;
     size_t times = (size_t)(options->iterations > 0 ? options->iterations : ITERATIONS_MAX) + EXTRAS;
     worker->send = aligned_alloc(ALIGNMENT, rounded);
     worker->recv = aligned_alloc(ALIGNMENT, rounded);
     worker->times = calloc(times, sizeof *worker->times);
+    worker->times_max = times;
     if (worker->rank == 0)
         worker->all_times = calloc(times * (size_t)worker->size, sizeof *worker->all_times);
     return worker->send && worker->recv && worker->times && (worker->rank != 0 || worker->all_times);
 }
 
-static int work(struct worker *worker)
+static int work(struct bench_worker *worker)
 {
     const struct bench_options *options = worker->options;
     if (!allocate(worker)) {
@@ -327,7 +342,7 @@ static int work(struct worker *worker)
 
 int bench_work(const struct bench_options *options)
 {
-    struct worker worker = {.options = options};
+    struct bench_worker worker = {.options = options};
     struct tutti_config config = TUTTI_CONFIG_INIT;
     int status = tutti_init(&config, &worker.comm);
     if (status == TUTTI_OK) {

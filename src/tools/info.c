@@ -7,6 +7,8 @@
 #include <uv.h>
 #include "base/settings.h"
 #include "tensor/reduce.h"
+#include "tensor/type.h"
+#include "tools/info.h"
 #include "tools/tools.h"
 #include "transport/socket.h"
 #include "wire/frame.h"
@@ -14,21 +16,54 @@
 #define COMMAND "info"
 
 static const char usage[] =
-    "Usage: tutti info [--settings] [--markdown]\n"
+    "Usage: tutti info [--settings [--markdown]]\n"
+    "       tutti info --plan OPERATION [OPTIONS]\n"
     "\n"
-    "Shows the version, what the processor offers, and which transports work here.\n"
+    "Shows the version, what the processor offers, and which transports work here.  Or which algorithm "
+    "would\n"
+    "be chosen for a call, by size, and the time that the cost model expects it to take.\n"
     "\n"
     "Options:\n"
-    "      --settings   show every setting instead: field, variable, default and meaning\n"
-    "      --markdown   with --settings: as Markdown\n"
-    "  -h, --help       show this help\n";
+    "      --settings         show every setting instead: field, variable, default and meaning\n"
+    "      --markdown         with --settings: as Markdown\n"
+    "      --plan OPERATION   show the choice of algorithms: all_reduce, broadcast, ...\n"
+    "  -h, --help             show this help\n"
+    "\n"
+    "With --plan, the settings in the environment count (TUTTI_ALGORITHM, TUTTI_TUNING, ...), and:\n"
+    "  -n, --ranks N          ranks (default: 2), which need not exist\n"
+    "      --hosts N          on which they are, evenly (default: 1)\n"
+    "      --cores N          of each host (default: those of this one)\n"
+    "  -d, --type TYPE        of the elements (default: float32)\n"
+    "      --transport NAME   within a host: uds or tcp\n"
+    "  -b, --minbytes SIZE    the smallest size, of the larger buffer (default: 4); also 64K, 1M, 1G\n"
+    "  -e, --maxbytes SIZE    the largest (default: 64M)\n"
+    "  -f, --stepfactor F     from one size to the next (default: 4)\n";
+
+enum { OPTION_SETTINGS = 256, OPTION_MARKDOWN, OPTION_PLAN, OPTION_HOSTS, OPTION_CORES, OPTION_TRANSPORT };
 
 static const struct option long_options[] = {
-    {"settings", no_argument, NULL, 's'},
-    {"markdown", no_argument, NULL, 'm'},
+    {"settings", no_argument, NULL, OPTION_SETTINGS},
+    {"markdown", no_argument, NULL, OPTION_MARKDOWN},
+    {"plan", required_argument, NULL, OPTION_PLAN},
+    {"ranks", required_argument, NULL, 'n'},
+    {"hosts", required_argument, NULL, OPTION_HOSTS},
+    {"cores", required_argument, NULL, OPTION_CORES},
+    {"type", required_argument, NULL, 'd'},
+    {"transport", required_argument, NULL, OPTION_TRANSPORT},
+    {"minbytes", required_argument, NULL, 'b'},
+    {"maxbytes", required_argument, NULL, 'e'},
+    {"stepfactor", required_argument, NULL, 'f'},
     {"help", no_argument, NULL, 'h'},
     {0},
 };
+
+struct options {
+    bool settings, markdown;
+    const char *of_plan; /* an option that goes with --plan was given: its name */
+    struct info_plan plan;
+};
+
+/* ---- What there is ------------------------------------------------------------------------------ */
 
 /* A transport is there when a socket of its kind can be listened on; if not, why. */
 static void print_attempt(const char *name, int fd, const char *where, const struct tutti_error *error)
@@ -78,28 +113,115 @@ static void print_info(void)
     print_transports();
 }
 
+/* ---- The command line --------------------------------------------------------------------------- */
+
+static int take_plan(struct info_plan *plan)
+{
+    plan->operation = operation_from_name(optarg);
+    if (plan->operation == 0)
+        return usage_error(COMMAND, "--plan: there is no operation '%s'", optarg);
+    if (operation_is_message(plan->operation))
+        return usage_error(COMMAND, "--plan: %s goes straight to its peer, no algorithm is chosen", optarg);
+    return 0;
+}
+
+static int take_transport(struct info_plan *plan)
+{
+    plan->transport = optarg;
+    return strcmp(optarg, "uds") == 0 || strcmp(optarg, "tcp") == 0
+               ? 0
+               : usage_error(COMMAND, "--transport: '%s' is neither uds nor tcp", optarg);
+}
+
+static int take_type(struct info_plan *plan)
+{
+    plan->type = type_from_name(optarg);
+    return plan->type != 0 ? 0 : usage_error(COMMAND, "-d: there is no type '%s'", optarg);
+}
+
+/* 0, or EXIT_USAGE after a complaint. */
+static int take_plan_option(struct info_plan *plan, int option, char **argv)
+{
+    switch (option) {
+    case 'n':
+        return tools_number(COMMAND, "-n", 1, INFO_RANKS_MAX, &plan->ranks);
+    case OPTION_HOSTS:
+        return tools_number(COMMAND, "--hosts", 1, INFO_RANKS_MAX, &plan->hosts);
+    case OPTION_CORES:
+        return tools_number(COMMAND, "--cores", 1, INFO_RANKS_MAX, &plan->cores);
+    case OPTION_TRANSPORT:
+        return take_transport(plan);
+    case 'd':
+        return take_type(plan);
+    case 'b':
+        return tools_bytes(COMMAND, "-b", &plan->min_bytes);
+    case 'e':
+        return tools_bytes(COMMAND, "-e", &plan->max_bytes);
+    case 'f':
+        return tools_number(COMMAND, "-f", 2, 1 << 20, &plan->factor);
+    default:
+        return option_error(COMMAND, argv, option);
+    }
+}
+
+static int take_option(struct options *options, int option, char **argv)
+{
+    switch (option) {
+    case OPTION_SETTINGS:
+        options->settings = true;
+        return 0;
+    case OPTION_MARKDOWN:
+        options->markdown = true;
+        return 0;
+    case OPTION_PLAN:
+        return take_plan(&options->plan);
+    default:
+        options->of_plan = argv[optind - 1];
+        return take_plan_option(&options->plan, option, argv);
+    }
+}
+
+static int check_options(const struct options *options)
+{
+    const struct info_plan *plan = &options->plan;
+    if (options->markdown && !options->settings)
+        return usage_error(COMMAND, "--markdown goes with --settings");
+    if (options->settings && plan->operation != 0)
+        return usage_error(COMMAND, "--settings and --plan show different things: give one of the two");
+    if (options->of_plan && plan->operation == 0)
+        return usage_error(COMMAND, "which operation? sizes and ranks go with --plan");
+    if (plan->min_bytes > plan->max_bytes)
+        return usage_error(COMMAND, "-b %zu is more than -e %zu", plan->min_bytes, plan->max_bytes);
+    if (plan->hosts > plan->ranks)
+        return usage_error(COMMAND, "--hosts %d: there are only %d ranks", plan->hosts, plan->ranks);
+    return 0;
+}
+
 int info_command(int argc, char **argv)
 {
-    bool settings = false, markdown = false;
+    struct options options = {.plan = {.ranks = 2,
+                                       .hosts = 1,
+                                       .type = TUTTI_FLOAT32,
+                                       .min_bytes = 4,
+                                       .max_bytes = 64u << 20,
+                                       .factor = 4}};
+    int status = EXIT_SUCCESS;
     opterr = 0;
-    for (int option; (option = getopt_long(argc, argv, ":h", long_options, NULL)) != -1;) {
-        if (option == 's') {
-            settings = true;
-        } else if (option == 'm') {
-            markdown = true;
-        } else if (option == 'h') {
+    for (int option; (option = getopt_long(argc, argv, ":n:d:b:e:f:h", long_options, NULL)) != -1;) {
+        if (option == 'h')
             return tools_help(COMMAND, usage);
-        } else {
-            return option_error(COMMAND, argv, option);
-        }
+        if (take_option(&options, option, argv) != 0)
+            return EXIT_USAGE;
     }
     if (optind < argc)
         return usage_error(COMMAND, "unexpected '%s'", argv[optind]);
-    if (markdown && !settings)
-        return usage_error(COMMAND, "--markdown goes with --settings");
-    if (settings)
-        settings_print(stdout, markdown);
+    if (check_options(&options) != 0)
+        return EXIT_USAGE;
+    if (options.settings)
+        settings_print(stdout, options.markdown);
+    else if (options.plan.operation != 0)
+        status = info_print_plan(&options.plan);
     else
         print_info();
-    return finish_output(COMMAND) ? EXIT_SUCCESS : EXIT_FAILURE;
+    return finish_output(COMMAND) ? status : EXIT_FAILURE;
 }

@@ -14,7 +14,8 @@ static const struct command {
     {"run", "start the ranks of a job, here or on several hosts", run_command},
     {"rendezvous", "serve the meeting point of jobs, alone", rendezvous_command},
     {"bench", "measure a collective between ranks of this host", bench_command},
-    {"info", "show version, processor support, transports and settings", info_command},
+    {"tune", "measure the constants by which algorithms are chosen on this host", tune_command},
+    {"info", "show version, processor support, transports, settings and choices", info_command},
 };
 
 #define COMMAND_COUNT (sizeof commands / sizeof *commands)

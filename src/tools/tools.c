@@ -69,6 +69,15 @@ int tools_number(const char *command, const char *option, int min, int max, int 
     return 0;
 }
 
+int tools_bytes(const char *command, const char *option, size_t *bytes)
+{
+    uint64_t number;
+    if (!text_to_amount(optarg, text_byte_units, SIZE_MAX, &number) || number == 0)
+        return usage_error(command, "%s: '%s' is not a size above 0, such as 4, 64K or 1M", option, optarg);
+    *bytes = (size_t)number;
+    return 0;
+}
+
 bool write_all(int fd, const void *bytes, size_t size)
 {
     const char *rest = bytes;

@@ -16,6 +16,7 @@ int run_command(int argc, char **argv);
 int rendezvous_command(int argc, char **argv);
 int info_command(int argc, char **argv);
 int bench_command(int argc, char **argv);
+int tune_command(int argc, char **argv);
 
 /* "tutti run: TEXT" on standard error, and where help is; returns EXIT_USAGE. */
 int usage_error(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -29,6 +30,9 @@ void complain(const char *command, const char *format, ...) __attribute__((forma
 
 /* Takes getopt's optarg as a number from `min`, which is not negative, to `max`.  0, or the usage error. */
 int tools_number(const char *command, const char *option, int min, int max, int *value);
+
+/* Takes getopt's optarg as a number of bytes above 0, such as 64K.  0, or the usage error. */
+int tools_bytes(const char *command, const char *option, size_t *bytes);
 
 /* Writes everything to a descriptor, whatever its mode; false (errno) when it takes no more. */
 bool write_all(int fd, const void *bytes, size_t size);

@@ -31,7 +31,8 @@ struct stream_link {
     bool decoded;
     struct frame frame_in;
 
-    uint8_t *loan; /* where recv_loan() receives */
+    uint8_t *loan; /* where recv_loan() receives; NULL until the first one */
+    size_t loan_bytes;
 };
 
 /* What is left of header and payload when `done` bytes of them have passed. */
@@ -148,7 +149,7 @@ static int stream_send(struct link *link, struct frame *frame, const void *paylo
 }
 
 /* The whole header is there: decode it once. */
-static int decode_header(struct stream_link *s, uint32_t length, struct tutti_error *error)
+static int decode_header(struct stream_link *s, struct tutti_error *error)
 {
     int status = frame_decode(s->head_in, &s->frame_in, error);
     if (status < 0) {
@@ -159,7 +160,7 @@ static int decode_header(struct stream_link *s, uint32_t length, struct tutti_er
         return status;
     }
     s->decoded = true;
-    return s->frame_in.length == length ? LINK_DONE : LINK_UNEXPECTED;
+    return LINK_DONE;
 }
 
 static int receive_done(struct stream_link *s, struct frame *frame, const void *payload, uint32_t length,
@@ -189,44 +190,77 @@ static ssize_t receive_rest(struct stream_link *s, void *payload, size_t length)
     return recvmsg(s->fd, &message, MSG_DONTWAIT);
 }
 
+/* What is there now, at least a byte: LINK_DONE, LINK_AGAIN or an error. */
+static int receive_some(struct stream_link *s, void *payload, size_t length, struct tutti_error *error)
+{
+    ssize_t n;
+    do {
+        n = receive_rest(s, payload, length);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        return LINK_AGAIN;
+    if (n <= 0)
+        return lost(s, n == 0 ? 0 : errno, "receiving", error);
+    s->received += (size_t)n;
+    s->link.received_bytes += (uint64_t)n;
+    return LINK_DONE;
+}
+
 static int stream_recv(struct link *link, struct frame *frame, void *payload, uint32_t length,
                        struct tutti_error *error)
 {
     struct stream_link *s = (struct stream_link *)link;
     size_t whole = FRAME_HEADER_BYTES + (size_t)length;
     for (;;) {
-        ssize_t n = receive_rest(s, payload, length);
-        if (n < 0) {
-            if (errno == EINTR)
-                continue;
-            if (errno == EAGAIN || errno == EWOULDBLOCK)
-                return LINK_AGAIN;
-            return lost(s, errno, "receiving", error);
-        }
-        if (n == 0)
-            return lost(s, 0, "receiving", error);
-        s->received += (size_t)n;
-        link->received_bytes += (uint64_t)n;
-        if (s->received >= FRAME_HEADER_BYTES && !s->decoded) {
-            int result = decode_header(s, length, error);
+        if (s->decoded) {
             *frame = s->frame_in;
-            if (result != LINK_DONE)
-                return result;
+            if (frame->length != length)
+                return LINK_UNEXPECTED;
+            if (s->received == whole)
+                break;
         }
-        if (s->received < whole)
-            continue;
-        if (length > 0 && length <= SMALL_BYTES)
-            memcpy(payload, s->head_in + FRAME_HEADER_BYTES, length);
-        return receive_done(s, frame, payload, length, error);
+        int result = receive_some(s, payload, length, error);
+        if (result == LINK_DONE && s->received >= FRAME_HEADER_BYTES && !s->decoded)
+            result = decode_header(s, error);
+        if (result != LINK_DONE)
+            return result;
     }
+    if (length > 0 && length <= SMALL_BYTES)
+        memcpy(payload, s->head_in + FRAME_HEADER_BYTES, length);
+    return receive_done(s, frame, payload, length, error);
+}
+
+/* Of most links nothing is ever loaned: those out of this rank, and those for messages. */
+static bool loan_is_there(struct stream_link *s)
+{
+    if (!s->loan)
+        s->loan = aligned_alloc(64, (s->loan_bytes + 63) & ~(size_t)63);
+    return s->loan != NULL;
 }
 
 static int stream_recv_loan(struct link *link, struct frame *frame, const void **payload, uint32_t length,
                             struct tutti_error *error)
 {
     struct stream_link *s = (struct stream_link *)link;
+    if (!loan_is_there(s))
+        return error_set(error, TUTTI_ERR_MEMORY, "no memory for %zu bytes from %s", s->loan_bytes,
+                         s->peer_text);
     *payload = s->loan;
     return stream_recv(link, frame, s->loan, length, error);
+}
+
+static int stream_peek(struct link *link, struct frame *frame, struct tutti_error *error)
+{
+    struct stream_link *s = (struct stream_link *)link;
+    while (s->received < FRAME_HEADER_BYTES) {
+        int result = receive_some(s, NULL, 0, error);
+        if (result != LINK_DONE)
+            return result;
+    }
+    int result = s->decoded ? LINK_DONE : decode_header(s, error);
+    if (result == LINK_DONE)
+        *frame = s->frame_in;
+    return result;
 }
 
 static int stream_descriptor(const struct link *link)
@@ -244,7 +278,7 @@ static void stream_free(struct link *link)
 
 #define STREAM_OPS(name)                                                                                     \
     {                                                                                                        \
-        name, stream_send, stream_recv, stream_recv_loan, stream_descriptor, stream_free                     \
+        name, stream_send, stream_recv, stream_recv_loan, stream_peek, stream_descriptor, stream_free        \
     }
 
 static const struct link_ops stream_ops[] = {STREAM_OPS("uds"), STREAM_OPS("tcp")};
@@ -253,17 +287,14 @@ struct link *stream_link_new(int fd, enum stream_transport transport, int peer, 
                              size_t loan_bytes)
 {
     struct stream_link *s = calloc(1, sizeof *s);
-    uint8_t *loan = aligned_alloc(64, (loan_bytes + 63) & ~(size_t)63);
-    if (!s || !loan) {
-        free(s);
-        free(loan);
+    if (!s) {
         descriptor_close(fd);
         return NULL;
     }
     s->link.ops = &stream_ops[transport];
     s->link.peer = peer;
     s->fd = fd;
-    s->loan = loan;
+    s->loan_bytes = loan_bytes;
     strncpy(s->peer_text, peer_text, sizeof s->peer_text - 1);
     return &s->link;
 }

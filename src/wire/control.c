@@ -12,6 +12,7 @@
 #define TEXT_BYTES_MAX 4096
 #define ADDRESSES_MAX  64
 #define RANKS_MAX      4096
+#define CORES_MAX      65536
 
 /* ---- Encoding ---------------------------------------------------------------------------------- */
 
@@ -158,6 +159,8 @@ static int check_join(const Wire__Join *join, struct tutti_error *error)
         status = check_text(join->host_name, "the host name", error);
     if (status == TUTTI_OK)
         status = check_addresses(join->addresses, join->n_addresses, error);
+    if (status == TUTTI_OK)
+        status = check_text(join->agreement, "the agreement", error);
     if (status == TUTTI_OK && join->previous)
         status = check_abort(join->previous->cause, error);
     return status;
@@ -197,6 +200,30 @@ static int check_missing(const Wire__Missing *missing, struct tutti_error *error
     return status < 0 ? status : check_text(missing->text, "the text", error);
 }
 
+/* The text of a file, which has lines. */
+static int check_tuning(const char *tuning, struct tutti_error *error)
+{
+    if (strnlen(tuning, TEXT_BYTES_MAX + 1) > TEXT_BYTES_MAX)
+        return refuse(error, "is longer than 4096 bytes", "the tuning");
+    for (const char *c = tuning; *c != '\0'; c++) {
+        if (text_is_control(*c) && *c != '\n' && *c != '\t')
+            return refuse(error, "contains control characters", "the tuning");
+    }
+    return TUTTI_OK;
+}
+
+static int check_card(const Wire__Card *card, struct tutti_error *error)
+{
+    if (!card->peer)
+        return refuse(error, "is missing", "the member of a card");
+    if (card->peer->rank >= RANKS_MAX)
+        return refuse(error, "is more than 4095", "the rank of a card");
+    if (card->cores == 0 || card->cores > CORES_MAX)
+        return refuse(error, "are none or more than 65536", "the cores of a card");
+    int status = check_peer(card->peer, error);
+    return status < 0 ? status : check_tuning(card->tuning, error);
+}
+
 static int check_body(const Wire__Control *message, struct tutti_error *error)
 {
     switch (message->body_case) {
@@ -214,6 +241,8 @@ static int check_body(const Wire__Control *message, struct tutti_error *error)
         return check_text(message->present->call, "the call", error);
     case WIRE__CONTROL__BODY_MISSING:
         return check_missing(message->missing, error);
+    case WIRE__CONTROL__BODY_CARD:
+        return check_card(message->card, error);
     case WIRE__CONTROL__BODY_GOODBYE:
     case WIRE__CONTROL__BODY_WIRED:
     case WIRE__CONTROL__BODY_LATE:

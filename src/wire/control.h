@@ -12,7 +12,8 @@ uint8_t *control_encode(const Wire__Control *message, size_t *size);
 
 /* NULL and an ERR_PROTOCOL that says what is wrong, for bytes that are no valid message: undecodable, no
  * body, a member id that is not 16 bytes, text over 4096 bytes or with control characters, more than 64
- * addresses or 4096 ranks.  Free with wire__control__free_unpacked(message, NULL). */
+ * addresses or 4096 ranks, a card without a member or cores.  Free with wire__control__free_unpacked(message,
+ * NULL). */
 Wire__Control *control_decode(const uint8_t *bytes, size_t size, struct tutti_error *error);
 
 /* To and from a failure.  The Abort borrows the strings of `error`; to which instance and generation it

@@ -89,7 +89,7 @@ void frame_encode(const struct frame *frame, uint8_t bytes[FRAME_HEADER_BYTES])
     bytes[32] = frame->call.operation;
     bytes[33] = frame->call.type;
     bytes[34] = frame->call.reduction;
-    bytes[35] = 0;
+    bytes[35] = frame->call.algorithm;
     put_u32(bytes + 36, frame->call.root);
     assert(frame->call.fused == 0 || frame->call.count <= UINT32_MAX);
     put_u64(bytes + 40, frame->call.count | (uint64_t)frame->call.fused_counts << 32);
@@ -128,6 +128,7 @@ static void frame_parse(const uint8_t *bytes, struct frame *frame)
         .call = {.operation = bytes[32],
                  .type = bytes[33],
                  .reduction = bytes[34],
+                 .algorithm = bytes[35],
                  .root = get_u32(bytes + 36),
                  .count = get_u64(bytes + 40)},
         .step = get_u32(bytes + 48),
@@ -162,10 +163,9 @@ int frame_decode(const uint8_t bytes[FRAME_HEADER_BYTES], struct frame *frame, s
         return error_set(error, TUTTI_ERR_PROTOCOL,
                          "a frame of type %d announces %u bytes of payload, at most %u are allowed",
                          frame->type, (unsigned)frame->length, (unsigned)length_max(frame->type));
-    if ((frame->flags & ~FRAME_KNOWN_FLAGS) != 0 || bytes[35] != 0)
+    if ((frame->flags & ~FRAME_KNOWN_FLAGS) != 0)
         return error_set(error, TUTTI_ERR_PROTOCOL,
-                         "a frame has unknown flags %04x or reserved bytes that are not zero: the peer runs "
-                         "another build of tutti",
+                         "a frame has unknown flags %04x: the peer runs another build of tutti",
                          (unsigned)frame->flags);
     return TUTTI_OK;
 }
@@ -175,8 +175,8 @@ int frame_decode(const uint8_t bytes[FRAME_HEADER_BYTES], struct frame *frame, s
 bool fingerprint_equal(const struct fingerprint *a, const struct fingerprint *b)
 {
     return a->operation == b->operation && a->type == b->type && a->reduction == b->reduction &&
-           a->root == b->root && a->count == b->count && a->fused == b->fused &&
-           a->fused_counts == b->fused_counts;
+           a->algorithm == b->algorithm && a->root == b->root && a->count == b->count &&
+           a->fused == b->fused && a->fused_counts == b->fused_counts;
 }
 
 /* The name of `value`, or "noun value" where it has none. */
@@ -191,7 +191,8 @@ static const char *name_or_number(bool valid, const char *name, const char *noun
 /* A barrier has no count, so that of finalize differs by its count from the one that a user calls. */
 static bool is_finalize(const struct fingerprint *call)
 {
-    static const struct fingerprint finalize = {.operation = TUTTI_BARRIER, .count = 1};
+    struct fingerprint finalize = {.operation = TUTTI_BARRIER, .count = 1};
+    finalize.algorithm = call->algorithm;
     return fingerprint_equal(call, &finalize);
 }
 
@@ -200,28 +201,67 @@ const char *fingerprint_name(const struct fingerprint *call)
     return is_finalize(call) ? "finalize" : operation_name(call->operation);
 }
 
+/* What the field `root` of the fingerprint holds. */
+enum root_meaning { ROOT_IS_RANK, ROOT_IS_TAG, ROOT_IS_COUNTS };
+
+static enum root_meaning root_meaning_of(int operation)
+{
+    if (operation == TUTTI_ALL_GATHER_V || operation == TUTTI_REDUCE_SCATTER_V)
+        return ROOT_IS_COUNTS;
+    return operation_is_message(operation) ? ROOT_IS_TAG : ROOT_IS_RANK;
+}
+
+/* "2048 x float32" and what more the counts say; of a call whose ranks do not all know its count "float32".
+ */
+static void print_elements(const struct fingerprint *call, char *text, size_t size)
+{
+    char type_text[32], more[64] = "";
+    const char *type =
+        name_or_number(type_is_valid(call->type), type_name(call->type), "type", call->type, type_text);
+    if (call->fused > 0)
+        snprintf(more, sizeof more, " in %u fused calls, counts %08x", (unsigned)call->fused,
+                 (unsigned)call->fused_counts);
+    else if (root_meaning_of(call->operation) == ROOT_IS_COUNTS)
+        snprintf(more, sizeof more, " in all, counts %08x", (unsigned)call->root);
+    if (call->count == 0 && operation_has_counts(call->operation) && *more == '\0')
+        snprintf(text, size, "%s", type);
+    else
+        snprintf(text, size, "%llu x %s%s", (unsigned long long)call->count, type, more);
+}
+
+/* The next item of a list that is separated by commas. */
+static void append(char *list, size_t size, const char *item)
+{
+    size_t used = strlen(list);
+    snprintf(list + used, size - used, "%s%s", used > 0 ? ", " : "", item);
+}
+
 const char *fingerprint_print(const struct fingerprint *call, char *text, size_t text_size)
 {
-    char operation[32], type[32], reduction[32];
-    char reduction_part[40] = "", root_part[24] = "", count_part[64] = "", fused_part[64] = "";
+    char operation[32], item[128], list[192] = "";
+    enum root_meaning root = root_meaning_of(call->operation);
     if (call->reduction != 0)
-        snprintf(reduction_part, sizeof reduction_part, "%s",
-                 name_or_number(reduction_is_valid(call->reduction), reduction_name(call->reduction),
-                                "reduction", call->reduction, reduction));
+        append(list, sizeof list,
+               name_or_number(reduction_is_valid(call->reduction), reduction_name(call->reduction),
+                              "reduction", call->reduction, item));
     /* A root is shown where it has no business too: it may be what differs. */
-    if (call->root != 0 || operation_has_root(call->operation))
-        snprintf(root_part, sizeof root_part, "root %u", (unsigned)call->root);
-    if ((call->type != 0 || call->count != 0) && !is_finalize(call))
-        snprintf(count_part, sizeof count_part, "%llu x %s", (unsigned long long)call->count,
-                 name_or_number(type_is_valid(call->type), type_name(call->type), "type", call->type, type));
-    if (call->fused > 0)
-        snprintf(fused_part, sizeof fused_part, " in %u fused calls, counts %08x", (unsigned)call->fused,
-                 (unsigned)call->fused_counts);
-    snprintf(text, text_size, "%s(%s%s%s%s%s%s)",
+    if (root == ROOT_IS_RANK && (call->root != 0 || operation_has_root(call->operation))) {
+        snprintf(item, sizeof item, "root %u", (unsigned)call->root);
+        append(list, sizeof list, item);
+    }
+    if ((call->type != 0 || call->count != 0 || call->fused != 0 || root == ROOT_IS_COUNTS) &&
+        !is_finalize(call)) {
+        print_elements(call, item, sizeof item);
+        append(list, sizeof list, item);
+    }
+    if (root == ROOT_IS_TAG) {
+        snprintf(item, sizeof item, "tag %u", (unsigned)call->root);
+        append(list, sizeof list, item);
+    }
+    snprintf(text, text_size, "%s(%s)",
              name_or_number(operation_is_valid(call->operation), fingerprint_name(call), "operation",
                             call->operation, operation),
-             reduction_part, *reduction_part && (*root_part || *count_part) ? ", " : "", root_part,
-             *root_part && *count_part ? ", " : "", count_part, fused_part);
+             list);
     return text;
 }
 

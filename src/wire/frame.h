@@ -23,12 +23,16 @@ enum frame_flag { FRAME_HAS_PAYLOAD_CRC = 1 };
 
 /* What a rank called: two ranks that differ here made different calls. */
 struct fingerprint {
-    uint8_t operation;     /* enum tutti_operation */
-    uint8_t type;          /* enum tutti_type; 0 for a barrier */
-    uint8_t reduction;     /* enum tutti_reduction; 0 where there is none */
-    uint32_t root;         /* 0 where there is none */
-    uint64_t count;        /* as in the call; of fused calls the sum */
-    uint16_t fused;        /* calls that were fused into this operation; 0 for a single one */
+    uint8_t operation; /* enum tutti_operation */
+    uint8_t type;      /* enum tutti_type; 0 for a barrier */
+    uint8_t reduction; /* enum tutti_reduction; 0 where there is none */
+    uint8_t algorithm; /* its number within the operation; 0: there is none, or it is not known */
+    uint32_t root;     /* 0 where there is none; of all_gather_v and reduce_scatter_v the CRC-32C of their
+                        * counts, each as a u64, in order; of a message its tag */
+    uint64_t count;    /* as in the call; of fused calls and of all_gather_v and reduce_scatter_v the sum; of
+                        * gather_v, scatter_v and all_to_all_v, whose ranks know only their own parts, 0; but
+                        * their frames have that of the part that goes between the two ranks */
+    uint16_t fused;    /* calls that were fused into this operation; 0 for a single one */
     uint32_t fused_counts; /* then: CRC-32C of their counts, each as a u64, in order */
 };
 
@@ -47,14 +51,14 @@ struct frame {
 
 /*  0 magic u32 | 4 version u8 | 5 type u8 | 6 flags u16 | 8 channel u16 | 10 fused u16 | 12 generation u32
  * 16 instance u64 | 24 sequence u64
- * 32 operation u8 | 33 type u8 | 34 reduction u8 | 35 zero u8 | 36 root u32 | 40 count u64
+ * 32 operation u8 | 33 type u8 | 34 reduction u8 | 35 algorithm u8 | 36 root u32 | 40 count u64
  *    (of fused calls: their sum in the lower 32 bits, the CRC-32C of the counts in the upper)
  * 48 step u32 | 52 length u32 | 56 payload CRC-32C u32 | 60 CRC-32C of bytes 0 to 59 u32 */
 void frame_encode(const struct frame *frame, uint8_t bytes[FRAME_HEADER_BYTES]);
 
 /* TUTTI_OK, or an error for the first thing wrong, in this order: magic (ERR_PROTOCOL, shows the first bytes
  * and, where they look like HTTP, TLS or SSH, says so), version (ERR_VERSION, names both), CRC, type, length
- * beyond the maximum of the type, reserved bytes or unknown flags that are not zero (all ERR_PROTOCOL). */
+ * beyond the maximum of the type, unknown flags (all ERR_PROTOCOL). */
 int frame_decode(const uint8_t bytes[FRAME_HEADER_BYTES], struct frame *frame, struct tutti_error *error);
 
 bool fingerprint_equal(const struct fingerprint *a, const struct fingerprint *b);
@@ -63,7 +67,9 @@ bool fingerprint_equal(const struct fingerprint *a, const struct fingerprint *b)
 const char *fingerprint_name(const struct fingerprint *call);
 
 /* "all_reduce(sum, 2048 x float32)", "all_reduce(sum, 8 x float32 in 2 fused calls, counts 1b2c3d4e)",
- * "broadcast(root 0, 1024 x float32)", "barrier()", "finalize()"; takes any bytes. */
+ * "broadcast(root 0, 1024 x float32)", "all_gather_v(96 x float32 in all, counts 1b2c3d4e)",
+ * "gather_v(root 2, float32)", "send(16 x float32, tag 7)", "barrier()", "finalize()"; takes any bytes.  Says
+ * nothing of the algorithm. */
 const char *fingerprint_print(const struct fingerprint *call, char *text, size_t text_size);
 
 /* What bytes that are not ours look like, for an error: "\"GET / HT\", which looks like an HTTP request".

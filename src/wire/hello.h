@@ -13,9 +13,9 @@ enum hello_role { HELLO_DATA = 1, HELLO_CONTROL = 2 };
 enum hello_verdict { HELLO_ACCEPTED = 0, HELLO_WRONG_GROUP = 1, HELLO_WRONG_RANK = 2, HELLO_UNWANTED = 3 };
 
 struct hello {
-    uint8_t role;    /* enum hello_role */
-    uint8_t verdict; /* enum hello_verdict, in an answer */
-    uint16_t channel;
+    uint8_t role;     /* enum hello_role */
+    uint8_t verdict;  /* enum hello_verdict, in an answer */
+    uint16_t channel; /* of a data connection: 0 collectives, 1 messages, from 2 on further stripes */
     uint64_t instance;
     uint32_t generation;
     uint32_t from, to;                  /* ranks */

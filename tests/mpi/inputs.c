@@ -6,9 +6,19 @@
 const char *const input_names[INPUT_KINDS] = {"plain", "special", "nan", "bits"};
 
 const struct format formats[FORMATS] = {
-    {TUTTI_FLOAT32, "float32", 8, 23},  {TUTTI_FLOAT64, "float64", 11, 52}, {TUTTI_FLOAT16, "float16", 5, 10},
-    {TUTTI_BFLOAT16, "bfloat16", 8, 7}, {TUTTI_INT8, "int8", 0, 0},         {TUTTI_UINT8, "uint8", 0, 0},
-    {TUTTI_INT32, "int32", 0, 0},       {TUTTI_INT64, "int64", 0, 0},
+    {TUTTI_FLOAT32, "float32", 8, 23},
+    {TUTTI_FLOAT64, "float64", 11, 52},
+    {TUTTI_FLOAT16, "float16", 5, 10},
+    {TUTTI_BFLOAT16, "bfloat16", 8, 7},
+    {TUTTI_INT8, "int8", 0, 0},
+    {TUTTI_UINT8, "uint8", 0, 0},
+    {TUTTI_INT32, "int32", 0, 0},
+    {TUTTI_INT64, "int64", 0, 0},
+    {TUTTI_UINT32, "uint32", 0, 0},
+    {TUTTI_UINT64, "uint64", 0, 0},
+    {TUTTI_INT16, "int16", 0, 0},
+    {TUTTI_BOOL, "bool", 0, 0},
+    {TUTTI_COMPLEX64, "complex64", 8, 23},
 };
 
 const struct format *format_of(enum tutti_type type)
@@ -18,6 +28,36 @@ const struct format *format_of(enum tutti_type type)
             return &formats[i];
     assert(false);
     return NULL;
+}
+
+bool format_takes(const struct format *format, enum tutti_reduction reduction)
+{
+    bool is_integer = format->exponent_bits == 0;
+    switch (reduction) {
+    case TUTTI_SUM:
+    case TUTTI_PRODUCT:
+        return true;
+    case TUTTI_MIN:
+    case TUTTI_MAX:
+        return format->type != TUTTI_COMPLEX64;
+    case TUTTI_AVG:
+        return format->type != TUTTI_BOOL;
+    case TUTTI_PREMULTIPLIED_SUM:
+        return !is_integer;
+    default:
+        return is_integer;
+    }
+}
+
+size_t input_components(const struct input *input)
+{
+    return input->type == TUTTI_COMPLEX64 ? 2 : 1;
+}
+
+double input_factor(int rank)
+{
+    static const double factors[] = {2, -1, 4, 1};
+    return factors[rank % 4];
 }
 
 double format_roundoff(const struct format *format)
@@ -69,7 +109,8 @@ static uint64_t float_bits(const struct input *input, const struct format *f, ui
     return sign << (f->exponent_bits + f->fraction_bits) | exponent << f->fraction_bits | fraction;
 }
 
-uint64_t input_bits(const struct input *input, int rank, size_t index)
+/* Number `index` of the vector, of which a complex element has two. */
+static uint64_t number_bits(const struct input *input, int rank, size_t index)
 {
     const struct format *f = format_of(input->type);
     uint64_t random = mix(mix(mix(input->seed ^ input->number << 32) ^ (uint64_t)rank) ^ index);
@@ -77,7 +118,21 @@ uint64_t input_bits(const struct input *input, int rank, size_t index)
      * zeros negative zeros: the choice comes from the position alone. */
     if (input->kind == INPUT_SPECIAL && index % 3 == 0)
         random = (random & ~(0x80full << 52)) | (mix(input->number ^ index) & (0x80full << 52));
-    return f->exponent_bits == 0 || input->kind == INPUT_BITS ? random : float_bits(input, f, random);
+    if (input->type == TUTTI_BOOL &&
+        input->kind != INPUT_BITS) /* as often false, or true in one of its forms */
+        return random >> 63 ? 0 : 1 + random % 255;
+    if (f->exponent_bits == 0 || input->kind == INPUT_BITS) {
+        bool sparse = input->reduction == TUTTI_LOGICAL_AND || input->reduction == TUTTI_LOGICAL_OR;
+        return sparse && random % 3 == 0 ? 0 : random;
+    }
+    return float_bits(input, f, random);
+}
+
+uint64_t input_bits(const struct input *input, int rank, size_t index)
+{
+    if (input_components(input) == 1)
+        return number_bits(input, rank, index);
+    return (number_bits(input, rank, 2 * index) & UINT32_MAX) | number_bits(input, rank, 2 * index + 1) << 32;
 }
 
 void input_fill(const struct input *input, int rank, size_t begin, size_t count, void *buffer)
@@ -93,7 +148,7 @@ double widen(const void *buffer, size_t index, enum tutti_type type)
 {
     if (type == TUTTI_FLOAT64)
         return ((const double *)buffer)[index];
-    if (type == TUTTI_FLOAT32)
+    if (type == TUTTI_FLOAT32 || type == TUTTI_COMPLEX64)
         return ((const float *)buffer)[index];
 
     const struct format *f = format_of(type);

@@ -18,7 +18,7 @@ extern const char *const input_names[INPUT_KINDS];
 struct input {
     uint64_t seed, number; /* of the run, of the case */
     enum input_kind kind;
-    enum tutti_type type;
+    enum tutti_type type; /* a complex number counts as two float32: see input_components() */
     enum tutti_reduction reduction;
 };
 
@@ -26,11 +26,20 @@ struct input {
 struct format {
     enum tutti_type type;
     const char *name;
-    int exponent_bits, fraction_bits; /* 0: an integer */
+    int exponent_bits, fraction_bits; /* 0: an integer; of complex numbers those of their parts */
 };
 extern const struct format formats[];
-#define FORMATS 8
+#define FORMATS 13
 const struct format *format_of(enum tutti_type type);
+
+/* As tutti.h says. */
+bool format_takes(const struct format *format, enum tutti_reduction reduction);
+
+/* How many numbers an element has: 2 where it is complex.  Indices below count elements. */
+size_t input_components(const struct input *input);
+
+/* What the elements of that rank are multiplied by in a pre-multiplied sum: exact in every type. */
+double input_factor(int rank);
 
 /* The bits of one element, in the lowest bytes. */
 uint64_t input_bits(const struct input *input, int rank, size_t index);
@@ -38,7 +47,7 @@ uint64_t input_bits(const struct input *input, int rank, size_t index);
 /* Elements begin .. begin + count of what `rank` contributes. */
 void input_fill(const struct input *input, int rank, size_t begin, size_t count, void *buffer);
 
-/* The value of element `index` of a buffer of floats, widened without loss. */
+/* The value of number `index` of a buffer of floats or (two each) complex numbers, widened without loss. */
 double widen(const void *buffer, size_t index, enum tutti_type type);
 
 /* Unit roundoff (half a unit in the last place of one) and smallest denormal of a float type. */

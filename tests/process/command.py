@@ -241,7 +241,9 @@ class Rendezvous(Case):
 
 
 class Bench(Case):
-    OPERATIONS = "all_reduce broadcast all_gather gather reduce_scatter barrier".split()
+    OPERATIONS = "all_reduce reduce broadcast all_gather gather scatter reduce_scatter all_to_all barrier".split()
+    INTEGERS = "int8 uint8 int16 int32 uint32 int64 uint64".split()
+    FLOATS = "float32 float64 float16 bfloat16".split()
 
     def test_every_operation_is_measured_and_right_on_each_transport(self):
         for operation in self.OPERATIONS:
@@ -259,12 +261,85 @@ class Bench(Case):
                 count = 2 if operation == "barrier" else 2 * 2 * 3
                 self.assertEqual(len(rows), count)
 
+    def reductions(self, kind):
+        """Those that the type takes, as tutti.h says."""
+        if kind == "complex64":
+            return "sum product avg premultiplied_sum".split()
+        common = "sum product min max".split()
+        bits = "bit_and bit_or bit_xor logical_and logical_or".split()
+        return common + {"bool": bits}.get(kind, ["avg"] + (bits if kind in self.INTEGERS else ["premultiplied_sum"]))
+
     def test_every_type_and_reduction_is_exact(self):
-        for kind in "float32 float64 float16 bfloat16 int8 uint8 int32 int64".split():
-            for reduction in "sum product min max avg".split():
+        for kind in self.FLOATS + self.INTEGERS + ["bool", "complex64"]:
+            for reduction in self.reductions(kind):
                 with self.subTest(f"{kind} {reduction}"):
                     self.run_command("bench", "all_reduce", "--ranks", "3", "-b", "1000", "-e", "1000", "-n", "2",
                                      "-d", kind, "-o", reduction).expect("values : 0 OK")
+
+    def test_an_algorithm_can_be_asked_for(self):
+        self.run_command("bench", "all_reduce", "-a", "tree", "-e", "4", "-n", "2").expect("algorithm: tree")
+        self.run_command("bench", "all_reduce", "-a", "rung", "-e", "4", status=1).expect("no algorithm 'rung'")
+
+    def test_every_algorithm_is_measured_beside_the_choice(self):
+        for operation in self.OPERATIONS:
+            with self.subTest(operation), tempfile.NamedTemporaryFile("r", suffix=".json") as rows_file:
+                process = self.run_command("bench", operation, "--algorithms", "--ranks", "3", "-b", "64", "-e", "4K",
+                                           "-f", "64", "--rounds", "2", "-J", rows_file.name)
+                process.expect("values : 0 OK")
+                process.expect("geometric mean")
+                rows = [json.loads(line) for line in rows_file]
+                self.assertEqual(len(rows), 1 if operation == "barrier" else 2)
+                for row in rows:
+                    self.assertEqual((row["op"], row["ranks"]), (operation, 3))
+                    self.assertIn(row["best"], row["algorithms"])
+                    self.assertIn(row["selected"], row["algorithms"])
+                    self.assertTrue(row["ratio"] > 0 and row["selected_us"] > 0 and row["predicted_us"] > 0)
+
+
+class Tuning(Case):
+    def test_a_host_is_tuned_and_the_constants_count(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "tutti", "tuning")
+            process = self.run_command("tune", "--ranks", "4", "--rounds", "1", XDG_CONFIG_HOME=folder)
+            process.expect(re.escape(f"stored in {path}"))
+            self.assertEqual(path.read_text().splitlines()[1], "tutti tuning 1")
+            self.run_command("info", "--plan", "all_reduce", XDG_CONFIG_HOME=folder).expect(re.escape(str(path)))
+            self.run_command("info", "--plan", "all_reduce", XDG_CONFIG_HOME=folder,
+                             TUTTI_TUNING="none").expect("built in")
+            self.run_command("bench", "all_reduce", "-e", "4", "-n", "2", XDG_CONFIG_HOME=folder)
+            path.write_text("tutti tuning 1\nuds.latency_us fast\n")
+            for command in ("info", "--plan", "all_reduce"), ("bench", "all_reduce", "-e", "4"):
+                self.run_command(*command, status=1, XDG_CONFIG_HOME=folder).expect("line 2 .*uds.latency_us fast")
+
+    def test_what_between_hosts_was_set_by_hand_is_kept(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "tuning")
+            arguments = "tune", "--ranks", "4", "--rounds", "1", "--transports", "uds", "-o", str(path)
+            self.run_command(*arguments)
+            text = re.sub(r"tcp.latency_us .*", "tcp.latency_us 7.25", path.read_text())
+            path.write_text(text)
+            self.run_command(*arguments)
+            self.assertIn("\ntcp.latency_us 7.25\n", path.read_text())
+
+
+class Plan(Case):
+    def rows(self, *arguments, **environment):
+        process = self.run_command("info", "--plan", *arguments, **environment)
+        return [line.split() for line in self.stdout(process) if not line.startswith("#")]
+
+    def test_the_choice_is_shown_by_size_for_ranks_that_do_not_exist(self):
+        rows = self.rows("all_reduce", "-n", "1000", "--hosts", "10", "-b", "4", "-e", "16M", "-f", "64")
+        self.assertEqual([int(row[0]) for row in rows], [4 * 64 ** i for i in range(4)])
+        for row in rows:
+            self.assertLessEqual(float(row[3]), float(row[5]))
+
+    def test_settings_count(self):
+        rows = self.rows("all_reduce", TUTTI_ALGORITHM="all_reduce:tree")
+        self.assertEqual({row[1] for row in rows}, {"tree"})
+        rows = self.rows("all_reduce", "-n", "8", TUTTI_DETERMINISTIC="1")
+        self.assertLessEqual({row[1] for row in rows}, {"ring_exchange", "exchange", "direct"})
+        self.run_command("info", "--plan", "all_reduce", status=1, TUTTI_DETERMINISTIC="1",
+                         TUTTI_ALGORITHM="all_reduce:ring").expect("TUTTI_DETERMINISTIC")
 
 
 class CommandLine(Case):
@@ -287,6 +362,15 @@ class CommandLine(Case):
         ("rendezvous", "extra"): "unexpected 'extra'",
         ("rendezvous", "--listen", "nowhere"): "'nowhere' is no address",
         ("info", "--markdown"): "goes with --settings",
+        ("info", "--plan", "send"): "no algorithm is chosen",
+        ("info", "--plan", "all"): "there is no operation 'all'",
+        ("info", "-n", "4"): "go with --plan",
+        ("info", "--plan", "all_reduce", "--settings"): "give one of the two",
+        ("info", "--plan", "all_reduce", "-n", "3", "--hosts", "4"): "only 3 ranks",
+        ("info", "--plan", "all_reduce", "--transport", "shm"): "neither uds nor tcp",
+        ("tune", "extra"): "unexpected 'extra'",
+        ("tune", "--ranks", "2"): "from 4 to 64",
+        ("tune", "--transports", "uds,"): "neither uds nor tcp",
         ("bench",): "which operation",
         ("bench", "all"): "there is no operation 'all'",
         ("bench", "all_reduce", "-b", "0"): "not a size above 0",
@@ -294,6 +378,9 @@ class CommandLine(Case):
         ("bench", "all_reduce", "-d", "float8"): "there is no type 'float8'",
         ("bench", "all_reduce", "-o", "xor"): "there is no reduction 'xor'",
         ("bench", "broadcast", "-r", "2"): "from 0 to 1",
+        ("bench", "all_gather_v"): "is not measured",
+        ("bench", "all_reduce", "-d", "bool", "-o", "avg"): "not defined for -d bool",
+        ("bench", "all_reduce", "--algorithms", "-a", "ring"): "give one of the two",
     }
 
     def test_what_is_wrong_is_said_and_the_status_is_2(self):
@@ -305,7 +392,7 @@ class CommandLine(Case):
 
     def test_help_of_every_command_goes_to_standard_output(self):
         self.assertIn("Commands:", "\n".join(self.stdout(self.run_command("--help"))))
-        for command in "run", "rendezvous", "bench", "info":
+        for command in "run", "rendezvous", "bench", "tune", "info":
             text = "\n".join(self.stdout(self.run_command(command, "--help")))
             self.assertTrue(text.startswith(f"Usage: tutti {command}"), text)
             self.assertLessEqual(max(map(len, text.splitlines())), 110)

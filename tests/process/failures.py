@@ -245,7 +245,7 @@ class Running(FailureTest):
         job = self.job(size, **environment)
         members = job.ranks(mode)
         for member in members:
-            member.expect("^looping$" if mode == "loop" else "^joined ")
+            member.expect("^looping$" if mode.startswith("loop") else "^joined ")
         return members
 
     def assert_all_name(self, members, rank, since, limit):
@@ -304,6 +304,24 @@ class Running(FailureTest):
         self.assert_fails(job.rank(1, TUTTI_SLICE_BYTES="128K"), "REFUSED", "(?i)slice")
         self.assert_done(job.rank(1, TUTTI_SLICE_BYTES="64K"), first)
 
+    def test_a_child_communicator_whose_rank_does_not_call_ends_the_family_within_its_deadline(self):
+        with Fifo() as fifo:
+            job = self.job(4, TUTTI_STRAGGLER_AFTER="500ms", TUTTI_CALL_TIMEOUT="2s")
+            members = [job.rank(rank, "absent_child", fifo.path) for rank in range(4)]
+            absent = members.pop()
+            for member in members:
+                # Of the calls of a child the rendezvous knows nothing: who waits for the absent rank says so.
+                failure = self.assert_fails(member, "TIMEOUT", "waiting (for data from|to send to) rank")
+                self.assertLess(int(failure["ms"]), 5000)
+            fifo.release(1)
+            self.assert_fails(absent, "TIMEOUT")
+
+    def test_a_rank_that_is_killed_in_a_child_communicator_is_named_to_the_whole_family(self):
+        members = self.loop_until_everyone_turns("loop_child", size=5)
+        killed = members.pop(3)  # rank 1 of 2 in its child
+        os.kill(killed.pid, signal.SIGKILL)
+        self.assert_all_name(members, 3, time.monotonic(), 5)
+
     def test_tutti_run_names_the_killed_rank_and_gives_its_status(self):
         launcher = Process(PROGRAMS.tutti, "run", "-n", "3", "--", PROGRAMS.member, "loop")
         self.addCleanup(launcher.kill)
@@ -312,6 +330,133 @@ class Running(FailureTest):
         os.kill(int(victim["pid"]), signal.SIGKILL)
         self.assertEqual(launcher.finish(30), 128 + signal.SIGKILL, launcher.text())
         self.assertRegex(launcher.text(), r"rank 1 .*pid " + victim["pid"] + r".*signal 9")
+
+
+# Those of all_reduce.  The hierarchical one needs several hosts: here each half of the ranks calls itself one.
+ALGORITHMS = ("ring", "ring_exchange", "exchange", "recursive_doubling", "halving_doubling", "direct", "tree",
+              "hierarchical")
+BEYOND_THE_RING = "all_reduce:recursive_doubling"
+
+
+class BeyondTheRing(FailureTest):
+    """Links between any two ranks, which are opened by the first call that needs them."""
+
+    def ranks_by(self, algorithm, mode, size=8, **environment):
+        job = self.job(size, TUTTI_ALGORITHM=f"all_reduce:{algorithm}", **environment)
+        hosts = [{"TUTTI_HOST": f"half-{2 * rank // size}"} if algorithm == "hierarchical" else {}
+                 for rank in range(size)]
+        return [job.rank(rank, mode, **hosts[rank]) for rank in range(size)]
+
+    def assert_all_name(self, members, rank, since, limit):
+        for member in members:
+            self.assert_fails(member, "PEER_LOST", rf"rank {rank}\b", rank=rank,
+                              timeout=max(0.1, since + limit - time.monotonic()))
+
+    def test_whichever_algorithm_runs_among_8_ranks_a_killed_rank_is_named_by_all(self):
+        for algorithm in ALGORITHMS:
+            with self.subTest(algorithm=algorithm):
+                members = self.ranks_by(algorithm, "loop")
+                for member in members:
+                    member.expect("^looping$")
+                killed = members.pop(5)
+                os.kill(killed.pid, signal.SIGKILL)
+                self.assert_all_name(members, 5, time.monotonic(), 5)
+
+    def test_a_stopped_rank_is_named_also_by_those_who_wait_for_it_across_the_ring(self):
+        members = self.ranks_by("recursive_doubling", "loop", TUTTI_DEAD_AFTER="2s", TUTTI_HEARTBEAT="200ms")
+        for member in members:
+            member.expect("^looping$")
+        stopped = members.pop(2)  # ranks 0 and 6 wait for it, and are no neighbours of it
+        os.kill(stopped.pid, signal.SIGSTOP)
+        self.assert_all_name(members, 2, time.monotonic(), 10)
+
+    def held_group(self, fifo, **environment):
+        """Eight ranks that have not called yet, so that no link beyond the ring is open."""
+        job = self.job(8, TUTTI_ALGORITHM=BEYOND_THE_RING, **environment)
+        members = job.ranks("hold", fifo.path)
+        for member in members:
+            member.expect("^joined ")
+        return members
+
+    def test_a_rank_that_is_killed_while_links_to_it_are_opened_is_named_by_all(self):
+        with Fifo() as fifo:
+            members = self.held_group(fifo)
+            victim = members.pop(3)
+            os.kill(victim.pid, signal.SIGSTOP)  # the kernel takes connections for it; it answers none
+            fifo.release(len(members))
+            time.sleep(0.3)  # the others dial meanwhile; whoever comes later finds it dead, and that is as well
+            os.kill(victim.pid, signal.SIGKILL)
+            self.assert_all_name(members, 3, time.monotonic(), 5)
+
+    def test_a_rank_that_has_been_killed_before_the_first_link_to_it_is_wanted_is_named_by_all(self):
+        with Fifo() as fifo:
+            members = self.held_group(fifo)
+            victim = members.pop(3)
+            os.kill(victim.pid, signal.SIGKILL)
+            fifo.release(len(members))
+            self.assert_all_name(members, 3, time.monotonic(), 5)
+
+    def test_a_rank_that_is_stopped_for_a_moment_while_links_to_it_are_opened_is_waited_for(self):
+        with Fifo() as fifo:
+            members = self.held_group(fifo)
+            os.kill(members[3].pid, signal.SIGSTOP)
+            fifo.release(len(members))
+            time.sleep(0.5)  # the fault itself: so long it answers nobody
+            os.kill(members[3].pid, signal.SIGCONT)
+            self.assert_done(*members)
+
+    def test_links_are_opened_by_need_and_kept(self):
+        links = {"ring": {1, 7}, "recursive_doubling": {1, 2, 4, 7}, "direct": {1, 2, 3, 4, 5, 6, 7}}
+        for algorithm, expected in links.items():
+            with self.subTest(algorithm=algorithm):
+                members = self.ranks_by(algorithm, "links", TUTTI_TRANSPORTS="uds")
+                self.assert_done(*members)
+                told = [fields(line.text) for line in members[0].lines if line.text.startswith("link ")]
+                self.assertEqual({int(link["peer"]) for link in told}, expected)
+                self.assertEqual({link["transport"] for link in told}, {"uds"})
+
+    def test_when_a_deadline_passes_the_rank_that_did_not_call_is_named_whatever_the_algorithm(self):
+        for algorithm in "recursive_doubling", "direct", "tree":
+            with self.subTest(algorithm=algorithm), Fifo() as fifo:
+                job = self.job(8, TUTTI_ALGORITHM=f"all_reduce:{algorithm}", TUTTI_CALL_TIMEOUT="2s")
+                members = job.ranks("absent", fifo.path)
+                absent = members.pop()
+                for member in members:
+                    failure = self.assert_fails(member, "TIMEOUT", r"missing: rank 7 \(", rank=7)
+                    self.assertLess(int(failure["ms"]), 8000)
+                fifo.release(1)
+                self.assert_fails(absent, "TIMEOUT", r"rank 7\b", rank=7)
+
+
+class Choosing(FailureTest):
+    """Ranks that do not agree on what chooses their algorithms."""
+
+    def test_ranks_that_force_different_algorithms_get_both_in_the_error(self):
+        for size in 2, 5:
+            for member in self.job(size).ranks("algorithm"):
+                self.assert_fails(member, "MISMATCH", r"all_reduce\(.*\) by ring", r"all_reduce\(.*\) by tree")
+
+    def test_a_choice_that_differs_is_refused_before_there_is_a_group(self):
+        for variable, ours, theirs in (("TUTTI_ALGORITHM", "all_reduce:ring", "all_reduce:tree"),
+                                       ("TUTTI_DETERMINISTIC", "0", "1"), ("TUTTI_CHANNELS", "1", "2")):
+            with self.subTest(variable=variable):
+                job = self.job(2, TUTTI_MISSING_AFTER="100ms")
+                first = job.rank(0, **{variable: ours})
+                first.expect("missing")
+                self.assert_fails(job.rank(1, **{variable: theirs}), "REFUSED", f"{variable}={ours}",
+                                  f"{variable}={theirs}")
+                self.assert_done(job.rank(1, **{variable: ours}), first)
+
+    def test_an_algorithm_that_there_is_not_is_refused_with_those_that_there_are(self):
+        for size in 1, 2:
+            for member in self.job(size, TUTTI_ALGORITHM="all_reduce:pigeon").ranks("once"):
+                self.assert_fails(member, "CONFIG", "TUTTI_ALGORITHM", "pigeon", *ALGORITHMS)
+        for member in self.job(1, TUTTI_ALGORITHM="all_deduce:ring").ranks("once"):
+            self.assert_fails(member, "CONFIG", "TUTTI_ALGORITHM", "all_deduce", r"\ball_reduce\b")
+
+    def test_an_algorithm_that_is_not_deterministic_is_refused_where_that_is_asked_for(self):
+        for member in self.job(2, TUTTI_ALGORITHM="all_reduce:ring", TUTTI_DETERMINISTIC=1).ranks("once"):
+            self.assert_fails(member, "CONFIG", "all_reduce:ring", "TUTTI_DETERMINISTIC", r"\bdirect\b")
 
 
 if __name__ == "__main__":

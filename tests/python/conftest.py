@@ -129,6 +129,12 @@ def group(request):
     return _groups.setdefault(request.param, Group(request.param))
 
 
+@pytest.fixture(params=[1, 2, 3, 4, 5], ids="{} ranks".format)
+def any_group(request):
+    """Groups of 1 to 5 processes, for what depends on their number."""
+    return _groups.setdefault(request.param, Group(request.param))
+
+
 @pytest.fixture
 def pair():
     """A group of 2 processes."""

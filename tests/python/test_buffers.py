@@ -91,7 +91,7 @@ def test_a_dlpack_tensor_that_cannot_be_used_says_why(alone):
     for versioned in (True, False):
         with pytest.raises(ValueError, match=r"not contiguous: pass x\.contiguous\(\)"):
             alone.all_reduce(_transposed(versioned))
-        with pytest.raises(TypeError, match="dtype int16, but tutti knows"):
+        with pytest.raises(TypeError, match="dtype uint16, but tutti knows"):
             _with_dtype(alone, versioned)
     read_only = Tensor([1.0])
     read_only.array.flags.writeable = False
@@ -106,7 +106,7 @@ def _transposed(versioned):
 
 
 def _with_dtype(comm, versioned):
-    x = Tensor(np.ones(3, np.int16), versioned)
+    x = Tensor(np.ones(3, np.uint16), versioned)
     x.dtype = x.array.dtype
     comm.all_reduce(x)
 
@@ -134,8 +134,8 @@ def _torch(comm):
     import torch
 
     n = comm.size
-    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.uint8, torch.int32,
-                  torch.int64):  # fmt: skip
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.uint8, torch.int16,
+                  torch.int32, torch.int64, torch.complex64):  # fmt: skip
         x = torch.full((2, 3), comm.rank + 1, dtype=dtype)
         address = x.data_ptr()
         assert comm.all_reduce(x) is x
@@ -144,6 +144,8 @@ def _torch(comm):
         assert gathered.shape == (n, 2, 3) and gathered.dtype == dtype and (gathered == x[0, 0]).all()
         part = comm.reduce_scatter(torch.ones((n, 4), dtype=dtype))
         assert part.shape == (1, 4) and part.dtype == dtype and (part == n).all()
+    flags = torch.tensor([comm.rank == 0, False])
+    assert comm.all_reduce(flags, op="logical_or").tolist() == [True, False]
     weights = [torch.nn.Parameter(torch.full((3,), float(comm.rank))) for _ in range(2)]
     comm.broadcast([w.detach() for w in weights], root=n - 1)
     assert all((w == n - 1).all() for w in weights)

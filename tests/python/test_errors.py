@@ -233,6 +233,17 @@ def test_settings_reach_the_library(no_launcher):
         comm.barrier()
 
 
+def test_how_to_choose_is_a_setting_too(no_launcher):
+    with tutti.init(rank=0, size=1, algorithm="all_reduce:ring", channels=2, tuning="none") as comm:
+        assert comm.choice("all_reduce", np.ones(4)).algorithm == "ring"
+    with pytest.raises(tutti.ConfigError, match="DETERMINISTIC"):
+        tutti.init(rank=0, size=1, algorithm="all_reduce:ring", deterministic=True)
+    with pytest.raises(tutti.ConfigError, match="xyzzy"):
+        tutti.init(rank=0, size=1, algorithm="all_reduce:xyzzy")
+    with pytest.raises(TypeError, match="no setting 'determinstic': did you mean deterministic"):
+        tutti.init(determinstic=True)
+
+
 def test_a_group_that_is_not_complete_in_time_names_the_missing(no_launcher, tmp_path):
     with pytest.raises(tutti.TimeoutError, match="rank 1"):
         tutti.init(rank=0, size=2, rendezvous=f"unix:{tmp_path}/meet", join_timeout_ms=300)

@@ -6,7 +6,7 @@
 #include <cmocka.h>
 #include "algorithm/algorithm.h"
 #include "executor/fusion.h"
-#include "tests/sim/virtual_ring.h"
+#include "tests/sim/virtual_mesh.h"
 
 #define PARTS_MAX 12
 #define COUNT_MAX 400
@@ -32,29 +32,39 @@ static struct tutti_call broadcast_call(size_t count, int root)
 static void calls_of_one_kind_run_as_one(void **state)
 {
     (void)state;
-    struct tutti_call reduces[5], broadcasts[5];
+    struct tutti_call kinds[3][5];
+    char name[] = "ring"; /* the name counts, not where it is */
     for (size_t i = 0; i < 5; i++) {
-        reduces[i] = reduce_call(i * 7);
-        broadcasts[i] = broadcast_call(40 - i, 2);
+        kinds[0][i] = reduce_call(i * 7);
+        kinds[1][i] = broadcast_call(40 - i, 2);
+        kinds[2][i] = reduce_call(i);
+        kinds[2][i].op = TUTTI_REDUCE;
+        kinds[2][i].root = 2;
+        kinds[2][i].reduction = TUTTI_PREMULTIPLIED_SUM;
+        kinds[2][i].algorithm = i % 2 == 0 ? name : "ring";
         /* What the ranks need not agree on, and what the operation does not have. */
-        reduces[i].root = (int)i;
-        reduces[i].timeout_ms = (int)i * 1000;
-        broadcasts[i].reduction = (enum tutti_reduction)i;
-        broadcasts[i].timeout_ms = (int)i;
+        kinds[0][i].root = kinds[0][i].peer = kinds[0][i].tag = (int)i;
+        kinds[1][i].reduction = (enum tutti_reduction)i;
+        for (int kind = 0; kind < 3; kind++) {
+            kinds[kind][i].timeout_ms = (int)i * 1000;
+            kinds[kind][i].factor = (double)i;
+        }
     }
-    for (size_t count = 1; count <= 5; count++) {
-        assert_int_equal(fusion_run_length(reduces, count), count);
-        assert_int_equal(fusion_run_length(broadcasts, count), count);
-    }
+    for (size_t count = 1; count <= 5; count++)
+        for (int kind = 0; kind < 3; kind++)
+            assert_int_equal(fusion_run_length(kinds[kind], count), count);
 }
 
 static void a_run_ends_where_the_kind_changes(void **state)
 {
     (void)state;
-    struct tutti_call calls[4];
-    for (int what = 0; what < 4; what++) {
-        for (size_t i = 0; i < 4; i++)
+    for (int what = 0; what < 8; what++) {
+        struct tutti_call calls[4];
+        for (size_t i = 0; i < 4; i++) {
             calls[i] = what == 3 ? broadcast_call(8, 1) : reduce_call(8);
+            calls[i].op = what == 4 || what == 5 ? TUTTI_REDUCE : calls[i].op;
+            calls[i].algorithm = what >= 6 ? "ring" : NULL;
+        }
         switch (what) {
         case 0:
             calls[2] = broadcast_call(8, 0);
@@ -63,7 +73,14 @@ static void a_run_ends_where_the_kind_changes(void **state)
             calls[2].type = TUTTI_INT32;
             break;
         case 2:
+        case 5:
             calls[2].reduction = TUTTI_MAX;
+            break;
+        case 6:
+            calls[2].algorithm = "exchange";
+            break;
+        case 7:
+            calls[2].algorithm = NULL;
             break;
         default:
             calls[2].root = 2;
@@ -78,13 +95,12 @@ static void a_run_ends_where_the_kind_changes(void **state)
 static void operations_whose_buffers_are_laid_out_by_rank_run_alone(void **state)
 {
     (void)state;
-    static const enum tutti_operation ops[] = {TUTTI_ALL_GATHER, TUTTI_GATHER, TUTTI_REDUCE_SCATTER,
-                                               TUTTI_BARRIER};
-    for (size_t o = 0; o < sizeof ops / sizeof ops[0]; o++) {
+    for (int op = 1; op < OPERATION_COUNT; op++) {
         struct tutti_call calls[3] = {reduce_call(4), reduce_call(4), reduce_call(4)};
         for (size_t i = 0; i < 3; i++)
-            calls[i].op = ops[o];
-        assert_int_equal(fusion_run_length(calls, 3), 1);
+            calls[i].op = (enum tutti_operation)op;
+        bool fuses = op == TUTTI_ALL_REDUCE || op == TUTTI_REDUCE || op == TUTTI_BROADCAST;
+        assert_int_equal(fusion_run_length(calls, 3), fuses ? 3 : 1);
     }
 }
 
@@ -132,13 +148,24 @@ static int expected_value(int size, const struct fingerprint *call, size_t part,
     return sum;
 }
 
+/* Which ranks must be given an input, and which an output. */
+static bool sends(const struct fingerprint *call, int rank)
+{
+    return call->operation != TUTTI_BROADCAST || rank == (int)call->root;
+}
+
+static bool receives(const struct fingerprint *call, int rank)
+{
+    return call->operation != TUTTI_REDUCE || rank == (int)call->root;
+}
+
 static void check_outputs(int size, const struct fingerprint *call, const size_t *counts, size_t parts,
                           bool in_place)
 {
     for (int rank = 0; rank < size; rank++)
         for (size_t part = 0; part < parts; part++) {
             const int *out = in_place ? inputs[rank][part] : outputs[rank][part];
-            for (size_t i = 0; i < counts[part]; i++)
+            for (size_t i = 0; receives(call, rank) && i < counts[part]; i++)
                 if (out[i] != expected_value(size, call, part, i))
                     fail_msg("rank %d of %d, part %zu, element %zu is %d", rank, size, part, i, out[i]);
             for (size_t i = counts[part]; i < counts[part] + GUARD; i++)
@@ -158,47 +185,66 @@ static void fill_buffers(int size, const size_t *counts, size_t parts)
             }
 }
 
+/* The executor of `rank` for `calls` run as one. */
+static void prepare_fused(struct sim *sim, int rank, const struct algorithm *algorithm,
+                          const struct tutti_call *calls, size_t count, struct fusion_part *parts,
+                          void *packed)
+{
+    struct fingerprint print = {.operation = (uint8_t)calls[0].op,
+                                .type = (uint8_t)calls[0].type,
+                                .reduction = (uint8_t)calls[0].reduction,
+                                .root = operation_has_root(calls[0].op) ? (uint32_t)calls[0].root : 0};
+    const struct executor_buffers buffers = {.send = packed, .recv = packed};
+    fusion_fingerprint(&print, calls, count);
+    sim->schedules[rank] = schedule_new(algorithm->operation, algorithm->name, algorithm->emit, rank,
+                                        sim->size, calls[0].root, NULL);
+    assert_non_null(sim->schedules[rank]);
+    sim_scratch(sim, rank, &print, &buffers, 0);
+    executor_init(&sim->executors[rank], &sim->groups[rank], sim->schedules[rank], &print, &buffers,
+                  sim->scratch[rank]);
+    fusion_parts(parts, calls, count, rank);
+    fusion_wrap(&sim->executors[rank], parts, count, packed);
+}
+
 static void run_fused(uint64_t seed, int size, const struct algorithm *algorithm, const size_t *counts,
                       size_t parts, int root, bool in_place)
 {
     struct sim sim;
-    struct fusion_part fused[RANKS_MAX][PARTS_MAX];
-    void *packed[RANKS_MAX];
+    static struct fusion_part fused[RANKS_MAX][PARTS_MAX];
     struct tutti_call calls[PARTS_MAX];
-    struct fingerprint print = {.operation = (uint8_t)algorithm->operation, .type = TUTTI_INT32};
+    void *packed[RANKS_MAX];
+    size_t total = 0;
     sim_init(&sim, seed, size);
-    print.reduction = algorithm->operation == TUTTI_ALL_REDUCE ? TUTTI_SUM : 0;
-    print.root = algorithm->operation == TUTTI_BROADCAST ? (uint32_t)root : 0;
     for (size_t part = 0; part < parts; part++)
-        calls[part] = (struct tutti_call){.count = counts[part], .type = TUTTI_INT32};
-    fusion_fingerprint(&print, calls, parts);
-    fill_buffers(size, counts, parts);
-    for (int rank = 0; rank < size; rank++) {
-        bool sends = algorithm->operation != TUTTI_BROADCAST || rank == root;
-        for (size_t part = 0; part < parts; part++) {
-            int *in = inputs[rank][part], *out = in_place ? in : outputs[rank][part];
-            bool empty = counts[part] == 0; /* then a buffer may be NULL */
-            fused[rank][part] = (struct fusion_part){sends && !empty ? in : NULL, empty ? NULL : out,
-                                                     counts[part] * sizeof(int)};
+        total += counts[part];
+    for (int rank = 0; rank < size; rank++)
+        packed[rank] = malloc(total * sizeof(int) + 1); /* exactly, so that a sanitizer sees one more */
+    for (int turn = 0; turn < 2; turn++) {              /* the second as a plan does that is started again */
+        struct fingerprint print = {.operation = (uint8_t)algorithm->operation, .root = (uint32_t)root};
+        fill_buffers(size, counts, parts);
+        for (int rank = 0; rank < size; rank++) {
+            for (size_t part = 0; part < parts; part++) {
+                int *in = inputs[rank][part], *out = in_place ? in : outputs[rank][part];
+                bool empty = counts[part] == 0; /* then a buffer may be NULL */
+                calls[part] = (struct tutti_call){
+                    .op = algorithm->operation,
+                    .send = sends(&print, rank) && !empty ? in : NULL,
+                    .recv = receives(&print, rank) && !empty ? out : NULL,
+                    .count = counts[part],
+                    .type = TUTTI_INT32,
+                    .reduction = algorithm->operation == TUTTI_BROADCAST ? 0 : TUTTI_SUM,
+                    .root = root,
+                };
+            }
+            if (turn == 0)
+                prepare_fused(&sim, rank, algorithm, calls, parts, fused[rank], packed[rank]);
+            executor_start(&sim.executors[rank], 1 + (uint64_t)turn, 0, INT64_MAX);
         }
-        sim.schedules[rank] =
-            schedule_new(algorithm->operation, algorithm->name, algorithm->emit, rank, size, root);
-        assert_non_null(sim.schedules[rank]);
-        sim.scratch[rank] = aligned_alloc(64, executor_scratch_bytes(sim.schedules[rank], &print) + 64);
-        packed[rank] = malloc(print.count * sizeof(int) + 1); /* exactly, so that a sanitizer sees one more */
-        assert_true(sim.scratch[rank] && packed[rank]);
-        executor_init(&sim.executors[rank], &sim.groups[rank], sim.schedules[rank], &print, packed[rank],
-                      packed[rank], sim.scratch[rank]);
-        fusion_wrap(&sim.executors[rank], fused[rank], parts, packed[rank]);
-        executor_start(&sim.executors[rank], 1, 0, INT64_MAX);
+        sim_run(&sim);
+        check_outputs(size, &print, counts, parts, in_place);
     }
-    sim_run(&sim);
-    check_outputs(size, &print, counts, parts, in_place);
-    for (int rank = 0; rank < size; rank++) {
-        schedule_free(sim.schedules[rank]);
-        free(sim.scratch[rank]);
+    for (int rank = 0; rank < size; rank++)
         free(packed[rank]);
-    }
     sim_free(&sim);
 }
 
@@ -225,28 +271,36 @@ static const struct {
 static const int sizes[] = {1, 2, 3, 4, 5, 8};
 #define SIZES (sizeof sizes / sizeof sizes[0])
 
+/* A hierarchical algorithm is for several hosts; on one it is another's schedule. */
+static void fuse_with_every_algorithm(int operation)
+{
+    uint64_t seed = first_seed();
+    for (size_t a = 0; a < algorithm_count; a++)
+        for (size_t l = 0; algorithms[a].operation == operation && l < LAYOUTS; l++)
+            for (size_t s = 0; s < SIZES; s++) {
+                int roots = operation_has_root(operation) ? sizes[s] : 2;
+                for (int root = 0; root < roots; root++)
+                    run_fused(seed++, sizes[s], &algorithms[a], layouts[l].counts, layouts[l].parts,
+                              operation_has_root(operation) ? root : 0, root % 2);
+            }
+}
+
 static void fused_all_reduces_give_each_call_its_own_result(void **state)
 {
     (void)state;
-    uint64_t seed = first_seed();
-    for (size_t a = 0; a < algorithm_count; a++)
-        for (size_t l = 0; algorithms[a].operation == TUTTI_ALL_REDUCE && l < LAYOUTS; l++)
-            for (size_t s = 0; s < SIZES; s++)
-                for (int in_place = 0; in_place < 2; in_place++)
-                    run_fused(seed++, sizes[s], &algorithms[a], layouts[l].counts, layouts[l].parts, 0,
-                              in_place);
+    fuse_with_every_algorithm(TUTTI_ALL_REDUCE);
+}
+
+static void fused_reduces_give_each_call_its_own_result_at_every_root(void **state)
+{
+    (void)state;
+    fuse_with_every_algorithm(TUTTI_REDUCE);
 }
 
 static void fused_broadcasts_give_each_call_its_own_result_from_every_root(void **state)
 {
     (void)state;
-    uint64_t seed = first_seed();
-    for (size_t a = 0; a < algorithm_count; a++)
-        for (size_t l = 0; algorithms[a].operation == TUTTI_BROADCAST && l < LAYOUTS; l++)
-            for (size_t s = 0; s < SIZES; s++)
-                for (int root = 0; root < sizes[s]; root++)
-                    run_fused(seed++, sizes[s], &algorithms[a], layouts[l].counts, layouts[l].parts, root,
-                              root % 2);
+    fuse_with_every_algorithm(TUTTI_BROADCAST);
 }
 
 static void fused_calls_of_random_sizes_give_the_right_results(void **state)
@@ -260,7 +314,8 @@ static void fused_calls_of_random_sizes_give_the_right_results(void **state)
             counts[part] = sim_random(&random) % 3 == 0 ? 0 : sim_random(&random) % (COUNT_MAX + 1);
         const struct algorithm *algorithm = &algorithms[sim_random(&random) % algorithm_count];
         if (algorithm->operation == TUTTI_ALL_REDUCE || algorithm->operation == TUTTI_BROADCAST)
-            run_fused(seed + (uint64_t)turn, size, algorithm, counts, parts, turn % size, turn % 2);
+            run_fused(seed + (uint64_t)turn, size, algorithm, counts, parts,
+                      algorithm->operation == TUTTI_BROADCAST ? turn % size : 0, turn % 2);
     }
 }
 
@@ -269,26 +324,25 @@ static void ranks_that_fuse_other_counts_are_told_so(void **state)
 {
     (void)state;
     static const size_t counts[2][2] = {{6, 2}, {2, 6}};
+    const struct algorithm *ring = algorithm_find(TUTTI_BROADCAST, "ring");
     struct fusion_part fused[2][2];
-    struct fingerprint prints[2];
     int packed[2][8] = {{0}};
     struct sim sim;
     sim_init(&sim, 11, 2);
     fill_buffers(2, counts[0], 2);
+    assert_non_null(ring);
     for (int rank = 0; rank < 2; rank++) {
         struct tutti_call calls[2] = {broadcast_call(counts[rank][0], 1), broadcast_call(counts[rank][1], 1)};
-        prints[rank] = (struct fingerprint){.operation = TUTTI_BROADCAST, .type = TUTTI_INT32, .root = 1};
-        fusion_fingerprint(&prints[rank], calls, 2);
-        for (size_t part = 0; part < 2; part++)
-            fused[rank][part] = (struct fusion_part){rank == 1 ? inputs[rank][part] : NULL,
-                                                     outputs[rank][part], counts[rank][part] * sizeof(int)};
-        sim.schedules[rank] = schedule_new(TUTTI_BROADCAST, "ring", ring_broadcast, rank, 2, 1);
-        executor_init(&sim.executors[rank], &sim.groups[rank], sim.schedules[rank], &prints[rank],
-                      packed[rank], packed[rank], NULL);
-        fusion_wrap(&sim.executors[rank], fused[rank], 2, packed[rank]);
+        for (size_t part = 0; part < 2; part++) {
+            calls[part].type = TUTTI_INT32;
+            calls[part].reduction = 0;
+            calls[part].send = inputs[rank][part];
+            calls[part].recv = outputs[rank][part];
+        }
+        prepare_fused(&sim, rank, ring, calls, 2, fused[rank], packed[rank]);
         executor_start(&sim.executors[rank], 5, 0, INT64_MAX);
     }
-    assert_int_equal(prints[0].count, prints[1].count);
+    assert_int_equal(sim.executors[0].operation.call.count, sim.executors[1].operation.call.count);
     struct tutti_error error = TUTTI_ERROR_INIT;
     int status = TUTTI_PENDING;
     for (long turns = 0; status == TUTTI_PENDING; turns++) {
@@ -300,8 +354,6 @@ static void ranks_that_fuse_other_counts_are_told_so(void **state)
     assert_int_equal(error.rank, 1);
     for (size_t i = 0; i < COUNT_MAX; i++) /* a failed call is not unpacked */
         assert_int_equal(outputs[0][0][i], UNTOUCHED);
-    for (int rank = 0; rank < 2; rank++)
-        schedule_free(sim.schedules[rank]);
     sim_free(&sim);
 }
 
@@ -326,6 +378,45 @@ static void the_fingerprint_of_a_run_depends_on_every_count_and_their_order(void
     }
 }
 
+#define FACTOR(rank, call) (0.5 * (rank)-2 * (call)) /* exact with the small values below */
+
+static void each_fused_call_is_multiplied_by_its_own_factor_of_its_own_rank(void **state)
+{
+    (void)state;
+    enum { SIZE = 3, CALLS = 3, COUNT = 50 };
+    const struct algorithm *ring = algorithm_find(TUTTI_ALL_REDUCE, "ring");
+    struct fusion_part parts[SIZE][CALLS];
+    static float packed[SIZE][CALLS * COUNT], floats[2][SIZE][CALLS * COUNT]; /* inputs, outputs */
+    struct sim sim;
+    sim_init(&sim, first_seed(), SIZE);
+    for (int rank = 0; rank < SIZE; rank++) {
+        struct tutti_call calls[CALLS];
+        for (int call = 0; call < CALLS; call++) {
+            float *in = floats[0][rank] + call * COUNT;
+            for (int i = 0; i < COUNT; i++)
+                in[i] = (float)(rank + i);
+            calls[call] = reduce_call(COUNT);
+            calls[call].reduction = TUTTI_PREMULTIPLIED_SUM;
+            calls[call].send = in;
+            calls[call].recv = floats[1][rank] + call * COUNT;
+            calls[call].factor = FACTOR(rank, call);
+        }
+        prepare_fused(&sim, rank, ring, calls, CALLS, parts[rank], packed[rank]);
+        executor_start(&sim.executors[rank], 1, 0, INT64_MAX);
+    }
+    sim_run(&sim);
+    for (int rank = 0; rank < SIZE; rank++)
+        for (int call = 0; call < CALLS; call++)
+            for (int i = 0; i < COUNT; i++) {
+                double sum = 0;
+                for (int r = 0; r < SIZE; r++)
+                    sum += FACTOR(r, call) * (r + i);
+                assert_true(floats[1][rank][call * COUNT + i] == (float)sum);
+                assert_true(floats[0][rank][call * COUNT + i] == (float)(rank + i));
+            }
+    sim_free(&sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -335,10 +426,12 @@ int main(void)
         cmocka_unit_test(a_call_that_is_too_long_runs_alone),
         cmocka_unit_test(a_run_ends_before_it_is_too_long_as_a_whole),
         cmocka_unit_test(fused_all_reduces_give_each_call_its_own_result),
+        cmocka_unit_test(fused_reduces_give_each_call_its_own_result_at_every_root),
         cmocka_unit_test(fused_broadcasts_give_each_call_its_own_result_from_every_root),
         cmocka_unit_test(fused_calls_of_random_sizes_give_the_right_results),
         cmocka_unit_test(ranks_that_fuse_other_counts_are_told_so),
         cmocka_unit_test(the_fingerprint_of_a_run_depends_on_every_count_and_their_order),
+        cmocka_unit_test(each_fused_call_is_multiplied_by_its_own_factor_of_its_own_rank),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -72,6 +72,8 @@ static void call_draw(struct tutti_call *call, uint64_t number, uint64_t kind, u
                                 .type = all_types[draw(number, what + 1, TYPES)],
                                 .reduction = all_reductions[draw(number, what + 2, REDUCTIONS)],
                                 .root = (int)draw(number, what + 3, (uint64_t)size)};
+    if (!takes(call->type, call->reduction))
+        call->reduction = TUTTI_SUM;
     /* As many of each order of magnitude. */
     size_t below = (size_t)1 << draw(number, length, 21);
     size_t bytes = draw(number, length + 1, (below < bytes_max ? below : bytes_max) + 1);
@@ -107,6 +109,7 @@ static size_t part_place(struct part *part, int rank, int size, size_t offset)
     }
     call->send = part->input;
     call->recv = part->output;
+    call->factor = pattern_factor(rank);
     size_t longest = part->input_count > part->output_count ? part->input_count : part->output_count;
     return (longest * element + GUARD_BYTES + 63) / 64 * 64;
 }
@@ -120,8 +123,8 @@ static enum tutti_reduction pattern_of(const struct tutti_call *call)
 static void period_of_input(uint8_t *period, const struct part *part, int rank, int size)
 {
     for (size_t i = 0; i < PATTERN_PERIOD(size); i++)
-        element_set(period, i, part->call.type,
-                    pattern(rank, size, i + part->shift, part->call.type, pattern_of(&part->call)));
+        number_set(period, i, part->call.type,
+                   pattern(rank, size, i + part->shift, part->call.type, pattern_of(&part->call)));
 }
 
 /* One period of the reduction, from element `begin` of the vectors that are reduced. */
@@ -129,8 +132,8 @@ static void period_of_reduction(uint8_t *period, const struct part *part, int si
 {
     begin %= PATTERN_PERIOD(size);
     for (size_t i = 0; i < PATTERN_PERIOD(size); i++)
-        element_set(period, i, part->call.type,
-                    pattern_reduced(size, begin + i + part->shift, part->call.type, part->call.reduction));
+        number_set(period, i, part->call.type,
+                   pattern_reduced(size, begin + i + part->shift, part->call.type, part->call.reduction));
 }
 
 static void part_fill(const struct part *part, int rank, int size)
@@ -214,6 +217,9 @@ static void part_check(const struct part *part, uint64_t number, int rank, int s
 
 static int call_blocking(tutti_comm *comm, const struct tutti_call *c)
 {
+    tutti_request *request;
+    if (is_reduction(c->op) && c->reduction == TUTTI_PREMULTIPLIED_SUM) /* no function takes the factor */
+        return tutti_run(comm, c, 1, -1, &request);
     switch (c->op) {
     case TUTTI_ALL_REDUCE:
         return tutti_all_reduce(comm, c->send, c->recv, c->count, c->type, c->reduction);
@@ -227,8 +233,9 @@ static int call_blocking(tutti_comm *comm, const struct tutti_call *c)
         return tutti_reduce_scatter(comm, c->send, c->recv, c->count, c->type, c->reduction);
     case TUTTI_BARRIER:
         return tutti_barrier(comm);
+    default:
+        return TUTTI_ERR_ARGUMENT;
     }
-    return TUTTI_ERR_ARGUMENT;
 }
 
 /* By the descriptor, as a server does, or by waits that time out. */

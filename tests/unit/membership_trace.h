@@ -77,6 +77,10 @@ static inline void hear_message(struct trace *t, const char *to, const Wire__Con
         hear(t, "%s present in %d of generation %u: \"%s\"\n", to, (int)message->present->sequence,
              (unsigned)message->present->generation, message->present->call);
         break;
+    case WIRE__CONTROL__BODY_CARD:
+        hear(t, "%s card of rank %u in generation %u, tuning \"%s\"\n", to, message->card->peer->rank,
+             message->card->generation, message->card->tuning);
+        break;
     default:
         fail_msg("the membership sent a message of kind %d", (int)message->body_case);
     }
@@ -145,6 +149,11 @@ static inline void on_goodbye(void *context)
     hear(context, "a neighbour said goodbye\n");
 }
 
+static inline void on_card(void *context, const Wire__Card *card)
+{
+    hear(context, "a card of rank %u, tuning \"%s\"\n", card->peer->rank, card->tuning);
+}
+
 /* ---- Set-up ------------------------------------------------------------------------------------ */
 
 static inline struct neighbour neighbour(int rank)
@@ -163,7 +172,8 @@ static inline void open_in(struct trace *t, int size, bool rendezvous)
                                     .generation = GENERATION,
                                     .next = neighbour(size == 1 ? -1 : 3),
                                     .previous = neighbour(size == 1 ? -1 : 1)};
-    const struct membership_output output = {t, on_send, on_fail, on_look, on_recall, on_missing, on_goodbye};
+    const struct membership_output output = {t,         on_send,    on_fail,    on_look,
+                                             on_recall, on_missing, on_goodbye, on_card};
     membership_open(&t->membership, &t->place, &output, HEARTBEAT_MS, DEAD_AFTER_MS, GRACE_MS, rendezvous,
                     t->now_ms);
     t->used = 0;
@@ -295,6 +305,34 @@ static inline void say_missing(struct trace *t, uint32_t generation, uint64_t se
     message.body_case = WIRE__CONTROL__BODY_MISSING;
     message.missing = &body;
     say(t, SIDE_RENDEZVOUS, &message);
+}
+
+/* The card of a rank; `id` is its memory, and the texts are constants. */
+static inline void card_of(Wire__Card *card, Wire__Peer *peer, uint8_t id[MEMBER_ID_BYTES], uint32_t rank)
+{
+    wire__card__init(card);
+    wire__peer__init(peer);
+    memset(id, (int)('A' + rank), MEMBER_ID_BYTES);
+    peer->rank = rank;
+    peer->member_id = (ProtobufCBinaryData){MEMBER_ID_BYTES, id};
+    peer->host = (char *)"h";
+    peer->host_name = (char *)"h.name";
+    card->generation = GENERATION;
+    card->peer = peer;
+    card->cores = 4;
+    card->tuning = (char *)"a line of constants";
+}
+
+static inline void say_card(struct trace *t, enum membership_side side, uint32_t rank)
+{
+    uint8_t id[MEMBER_ID_BYTES];
+    Wire__Peer peer;
+    Wire__Card card;
+    Wire__Control message = WIRE__CONTROL__INIT;
+    card_of(&card, &peer, id, rank);
+    message.body_case = WIRE__CONTROL__BODY_CARD;
+    message.card = &card;
+    say(t, side, &message);
 }
 
 static inline void close_side(struct trace *t, enum membership_side side)

@@ -173,6 +173,7 @@ struct candidate {
     Wire__Previous *previous; /* NULL: a new member */
     uint32_t dead_after_ms;   /* 0: not told */
     bool serves;              /* the rendezvous lives in its process */
+    const char *agreement;    /* NULL: "" */
 };
 
 static inline void tell(struct trace *t, uint64_t connection, Wire__Control__BodyCase body_case, void *body)
@@ -186,13 +187,14 @@ static inline void tell(struct trace *t, uint64_t connection, Wire__Control__Bod
 static void say(struct trace *t, uint64_t connection, const struct candidate *candidate)
 {
     uint8_t id[16] = {0};
-    char address[32], *addresses[] = {address}, job[1000], host[100], host_name[120];
+    char address[32], *addresses[] = {address}, job[1000], host[100], host_name[120], agreement[4097];
     Wire__Join join = WIRE__JOIN__INIT;
     memcpy(id, candidate->id, strlen(candidate->id));
     snprintf(address, sizeof address, "unix:@%s", candidate->address ? candidate->address : candidate->id);
     snprintf(job, sizeof job, "%s", candidate->job);
     snprintf(host, sizeof host, "%s", candidate->host);
     snprintf(host_name, sizeof host_name, "%s.name", candidate->host);
+    snprintf(agreement, sizeof agreement, "%s", candidate->agreement ? candidate->agreement : "");
     join.job = job;
     join.member_id = (ProtobufCBinaryData){sizeof id, id};
     join.rank = candidate->rank;
@@ -209,10 +211,12 @@ static void say(struct trace *t, uint64_t connection, const struct candidate *ca
     join.previous = candidate->previous;
     join.dead_after_ms = candidate->dead_after_ms;
     join.serves = candidate->serves;
+    join.agreement = agreement;
     tell(t, connection, WIRE__CONTROL__BODY_JOIN, &join);
     /* The machine must not keep what was lent to it. */
     memset(id, 0xdd, sizeof id);
     memset(job, 0xdd, sizeof job - 1);
+    memset(agreement, 0xdd, sizeof agreement - 1);
     memset(host, 0xdd, sizeof host - 1);
     memset(address, 0xdd, sizeof address - 1);
 }

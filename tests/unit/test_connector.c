@@ -305,6 +305,40 @@ static void addresses_are_added_from_text_and_printed_the_same(void **state)
     assert_int_equal(targets.count, sizeof good / sizeof good[0]);
 }
 
+static void assert_listed(const char *transports, char *const *addresses, size_t count, bool same_host,
+                          const char *expected)
+{
+    struct connector_targets targets = {.count = 0};
+    char all[512] = "", text[128];
+    connector_add_list(&targets, transports, addresses, count, same_host);
+    for (int i = 0; i < targets.count; i++) {
+        size_t used = strlen(all);
+        snprintf(all + used, sizeof all - used, "%s%s", used > 0 ? " " : "",
+                 connector_print(&targets.list[i], text, sizeof text));
+    }
+    assert_string_equal(all, expected);
+}
+
+static void the_addresses_of_a_rank_are_tried_in_the_order_of_the_transports(void **state)
+{
+    (void)state;
+    char *addresses[] = {(char *)"10.0.0.1:4711", (char *)"unix:@a", (char *)"nonsense", (char *)"[::1]:4711",
+                         (char *)"unix:@b"};
+    assert_listed("uds,tcp", addresses, 5, true, "unix:@a unix:@b 10.0.0.1:4711 [::1]:4711");
+    assert_listed("tcp,uds", addresses, 5, true, "10.0.0.1:4711 [::1]:4711 unix:@a unix:@b");
+    assert_listed("tcp", addresses, 5, true, "10.0.0.1:4711 [::1]:4711");
+    assert_listed("uds", addresses, 5, true, "unix:@a unix:@b");
+}
+
+static void the_unix_sockets_of_another_host_are_of_no_use(void **state)
+{
+    (void)state;
+    char *addresses[] = {(char *)"unix:@a", (char *)"10.0.0.1:4711"};
+    assert_listed("uds,tcp", addresses, 2, false, "10.0.0.1:4711");
+    assert_listed("uds", addresses, 2, false, "");
+    assert_listed("uds,tcp", addresses, 0, true, "");
+}
+
 static void a_list_that_is_full_and_a_name_that_is_too_long_are_refused(void **state)
 {
     (void)state;
@@ -336,6 +370,8 @@ int main(void)
         cmocka_unit_test(an_address_that_does_not_answer_costs_one_attempt_and_no_more),
         cmocka_unit_test(a_cancelled_connector_does_not_call),
         cmocka_unit_test(addresses_are_added_from_text_and_printed_the_same),
+        cmocka_unit_test(the_addresses_of_a_rank_are_tried_in_the_order_of_the_transports),
+        cmocka_unit_test(the_unix_sockets_of_another_host_are_of_no_use),
         cmocka_unit_test(a_list_that_is_full_and_a_name_that_is_too_long_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

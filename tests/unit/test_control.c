@@ -7,6 +7,7 @@ static void a_join_survives_a_round_trip(void **state)
 {
     (void)state;
     Wire__Join join = sample_join();
+    join.agreement = (char *)"algorithm=all_reduce:ring";
     Wire__Control message = control_of_join(&join);
     Wire__Control *after = round_trip(&message);
     assert_string_equal(after->join->job, "train");
@@ -22,6 +23,7 @@ static void a_join_survives_a_round_trip(void **state)
     assert_true(after->join->checksum);
     assert_int_equal(after->join->join_timeout_ms, 60000);
     assert_int_equal(after->join->missing_after_ms, 10000);
+    assert_string_equal(after->join->agreement, "algorithm=all_reduce:ring");
     wire__control__free_unpacked(after, NULL);
 }
 
@@ -140,6 +142,30 @@ static void a_welcome_to_a_group_that_was_re_formed_survives_a_round_trip(void *
     assert_int_equal(after->welcome->reformed->completed_anywhere, 17);
     assert_string_equal(after->welcome->reformed->lost, "ranks 2-3");
     assert_int_equal(after->welcome->reformed->cause->rank, 3);
+    wire__control__free_unpacked(after, NULL);
+}
+
+static void a_card_survives_a_round_trip(void **state)
+{
+    (void)state;
+    Wire__Peer peer = sample_peer(3);
+    Wire__Card card = WIRE__CARD__INIT;
+    card.generation = 5;
+    card.peer = &peer;
+    card.cores = 8;
+    card.uds = true;
+    card.tuning = (char *)"tutti tuning 1\nuds.latency_us 2.1\n";
+    Wire__Control message = WIRE__CONTROL__INIT;
+    message.body_case = WIRE__CONTROL__BODY_CARD;
+    message.card = &card;
+    Wire__Control *after = round_trip(&message);
+    assert_int_equal(after->card->generation, 5);
+    assert_int_equal(after->card->peer->rank, 3);
+    assert_memory_equal(after->card->peer->member_id.data, id_bytes, 16);
+    assert_string_equal(after->card->peer->addresses[0], "10.0.0.1:4711");
+    assert_int_equal(after->card->cores, 8);
+    assert_true(after->card->uds);
+    assert_string_equal(after->card->tuning, "tutti tuning 1\nuds.latency_us 2.1\n");
     wire__control__free_unpacked(after, NULL);
 }
 
@@ -309,6 +335,7 @@ int main(void)
         cmocka_unit_test(a_waiting_a_refused_and_a_goodbye_survive_a_round_trip),
         cmocka_unit_test(a_join_that_re_forms_survives_a_round_trip),
         cmocka_unit_test(a_welcome_to_a_group_that_was_re_formed_survives_a_round_trip),
+        cmocka_unit_test(a_card_survives_a_round_trip),
         cmocka_unit_test(what_belongs_to_a_roll_call_survives_a_round_trip),
         cmocka_unit_test(a_failure_travels_whole),
         cmocka_unit_test(the_reason_of_an_abort_may_have_several_lines),

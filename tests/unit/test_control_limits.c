@@ -119,6 +119,105 @@ static void at_most_4096_ranks_are_missing(void **state)
     assert_refused(&message, "the missing ranks are more than 4096");
 }
 
+/* A card within the limits, of the member `peer`. */
+static Wire__Card sample_card(Wire__Peer *peer)
+{
+    Wire__Card card = WIRE__CARD__INIT;
+    card.generation = 5;
+    card.peer = peer;
+    card.cores = 8;
+    card.uds = true;
+    return card;
+}
+
+static Wire__Control control_of_card(Wire__Card *card)
+{
+    Wire__Control message = WIRE__CONTROL__INIT;
+    message.body_case = WIRE__CONTROL__BODY_CARD;
+    message.card = card;
+    return message;
+}
+
+static void a_card_has_a_member_with_a_rank_below_4096(void **state)
+{
+    (void)state;
+    Wire__Peer peer = sample_peer(4095);
+    Wire__Card card = sample_card(&peer);
+    Wire__Control message = control_of_card(&card);
+    wire__control__free_unpacked(round_trip(&message), NULL);
+    peer.rank = 4096;
+    assert_refused(&message, "the rank of a card is more than 4095");
+    peer = sample_peer(1);
+    peer.member_id.len = 15;
+    assert_refused(&message, "the member id is not 16 bytes long");
+    peer = sample_peer(1);
+    peer.n_addresses = 65;
+    assert_refused(&message, "the addresses are more than 64");
+    peer = sample_peer(1);
+    peer.host_name = (char *)"two\nlines";
+    assert_refused(&message, "the host name contains control characters");
+    card.peer = NULL;
+    assert_refused(&message, "the member of a card is missing");
+}
+
+static void a_card_has_1_to_65536_cores(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t cores;
+        bool valid;
+    } cases[] = {{0, false}, {1, true}, {65536, true}, {65537, false}, {UINT32_MAX, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Wire__Peer peer = sample_peer(1);
+        Wire__Card card = sample_card(&peer);
+        Wire__Control message = control_of_card(&card);
+        card.cores = cases[i].cores;
+        if (cases[i].valid)
+            wire__control__free_unpacked(round_trip(&message), NULL);
+        else
+            assert_refused(&message, "the cores of a card are none or more than 65536");
+    }
+}
+
+static void a_tuning_has_lines_and_at_most_4096_bytes(void **state)
+{
+    (void)state;
+    char text[4098];
+    Wire__Peer peer = sample_peer(0);
+    Wire__Card card = sample_card(&peer);
+    Wire__Control message = control_of_card(&card);
+    memset(text, '\n', sizeof text);
+    text[0] = '\t';
+    text[4096] = '\0';
+    card.tuning = text;
+    wire__control__free_unpacked(round_trip(&message), NULL);
+    text[4096] = '\n';
+    text[4097] = '\0';
+    assert_refused(&message, "the tuning is longer than 4096 bytes");
+    char *bad[] = {(char *)"\x1b[31m", (char *)"\x7f", (char *)"a\rb"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        card.tuning = bad[i];
+        assert_refused(&message, "the tuning contains control characters");
+    }
+}
+
+static void the_agreement_of_a_join_is_a_text_like_others(void **state)
+{
+    (void)state;
+    char text[4098];
+    Wire__Join join = sample_join();
+    Wire__Control message = control_of_join(&join);
+    memset(text, 'x', sizeof text);
+    text[4096] = '\0';
+    join.agreement = text;
+    wire__control__free_unpacked(round_trip(&message), NULL);
+    text[4096] = 'x';
+    text[4097] = '\0';
+    assert_refused(&message, "the agreement is longer than 4096 bytes");
+    join.agreement = (char *)"two\nlines";
+    assert_refused(&message, "the agreement contains control characters");
+}
+
 /* Not by control_encode(), which mends it: by the bytes of a peer that does not. */
 static void assert_bytes_refused(const Wire__Control *message)
 {
@@ -225,13 +324,15 @@ static void random_bytes_never_crash_the_decoder(void **state)
     welcome.reformed = &reformed;
     Wire__Join join = sample_join();
     join.previous = &before;
-    Wire__Control messages[2] = {control_of_join(&join), WIRE__CONTROL__INIT};
+    Wire__Card card = sample_card(&peer);
+    card.tuning = (char *)"tutti tuning 1\n";
+    Wire__Control messages[] = {control_of_join(&join), WIRE__CONTROL__INIT, control_of_card(&card)};
     messages[1].body_case = WIRE__CONTROL__BODY_WELCOME;
     messages[1].welcome = &welcome;
     int decoded = 0;
     for (int turn = 0; turn < 20000; turn++) {
         size_t size;
-        uint8_t *bytes = control_encode(&messages[turn % 2], &size);
+        uint8_t *bytes = control_encode(&messages[turn % 3], &size);
         assert_non_null(bytes);
         if (turn % 5 == 0) {
             for (size_t i = 0; i < size; i++)
@@ -261,6 +362,10 @@ int main(void)
         cmocka_unit_test(control_characters_are_refused_in_a_failure_wherever_it_is),
         cmocka_unit_test(at_most_4096_ranks_are_missing),
         cmocka_unit_test(a_member_has_at_most_64_addresses),
+        cmocka_unit_test(a_card_has_a_member_with_a_rank_below_4096),
+        cmocka_unit_test(a_card_has_1_to_65536_cores),
+        cmocka_unit_test(a_tuning_has_lines_and_at_most_4096_bytes),
+        cmocka_unit_test(the_agreement_of_a_join_is_a_text_like_others),
         cmocka_unit_test(a_message_longer_than_a_control_frame_is_not_encoded),
         cmocka_unit_test(bytes_that_are_no_message_are_refused),
         cmocka_unit_test(random_bytes_never_crash_the_decoder),

@@ -18,7 +18,7 @@ static const struct frame sample = {
     .generation = 3,
     .instance = 0x1122334455667788,
     .sequence = 42,
-    .call = {TUTTI_ALL_REDUCE, TUTTI_FLOAT32, TUTTI_SUM, 0, 2048},
+    .call = {TUTTI_ALL_REDUCE, TUTTI_FLOAT32, TUTTI_SUM, 0, 0, 2048},
     .step = 5,
     .length = 8192,
     .payload_crc = 0xcafef00d,
@@ -87,7 +87,7 @@ static struct frame random_frame(unsigned short state[3])
         .instance = random_u64(state),
         .sequence = random_u64(state),
         .call = {(uint8_t)random_u64(state), (uint8_t)random_u64(state), (uint8_t)random_u64(state),
-                 (uint32_t)random_u64(state), random_u64(state)},
+                 (uint8_t)random_u64(state), (uint32_t)random_u64(state), random_u64(state)},
         .step = (uint32_t)random_u64(state),
         .payload_crc = (uint32_t)random_u64(state),
     };
@@ -106,6 +106,56 @@ static void the_layout_is_what_wire_md_says(void **state)
     uint8_t bytes[FRAME_HEADER_BYTES];
     frame_encode(&sample, bytes);
     assert_memory_equal(bytes, sample_bytes, FRAME_HEADER_BYTES);
+}
+
+/* The later examples of docs/wire.md: fused calls, by an algorithm, of an all_gather_v, of a message. */
+static void the_other_examples_of_wire_md_are_right_too(void **state)
+{
+    (void)state;
+    struct frame fused = sample, by_algorithm = sample, of_counts = sample, message = sample;
+    fused.call.fused = 2;
+    fused.call.fused_counts = 0x07cdbc8a;
+    by_algorithm.call.algorithm = 2;
+    const uint64_t counts[3] = {2000, 0, 48};
+    uint8_t counts_bytes[sizeof counts];
+    for (int i = 0; i < 3; i++)
+        put_u64(counts_bytes + 8 * i, counts[i]);
+    of_counts.call = (struct fingerprint){.operation = TUTTI_ALL_GATHER_V,
+                                          .type = TUTTI_FLOAT32,
+                                          .algorithm = 1,
+                                          .root = crc32c(0, counts_bytes, sizeof counts_bytes),
+                                          .count = 2048};
+    message.channel = 1;
+    message.sequence = 3;
+    message.call = (struct fingerprint){TUTTI_SEND, TUTTI_FLOAT32, .root = 7, .count = 2048};
+    message.step = 1;
+    message.length = 4096;
+    const struct {
+        struct frame frame;
+        uint8_t call[16], tail[16]; /* bytes 32 to 47 and 48 to 63 */
+    } cases[] = {
+        {fused,
+         {0x01, 0x01, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x08, 0x00, 0x00, 0x8a, 0xbc, 0xcd, 0x07},
+         {0x05, 0x00, 0x00, 0x00, 0x00, 0x20, 0x00, 0x00, 0x0d, 0xf0, 0xfe, 0xca, 0x5c, 0x90, 0x1c, 0xc0}},
+        {by_algorithm,
+         {0x01, 0x01, 0x01, 0x02, 0x00, 0x00, 0x00, 0x00, 0x00, 0x08},
+         {0x05, 0x00, 0x00, 0x00, 0x00, 0x20, 0x00, 0x00, 0x0d, 0xf0, 0xfe, 0xca, 0x69, 0xc7, 0xa6, 0x42}},
+        {of_counts,
+         {0x0a, 0x01, 0x00, 0x01, 0xf3, 0x26, 0x6c, 0xe3, 0x00, 0x08},
+         {0x05, 0x00, 0x00, 0x00, 0x00, 0x20, 0x00, 0x00, 0x0d, 0xf0, 0xfe, 0xca, 0x17, 0xde, 0xe8, 0x32}},
+        {message,
+         {0x0f, 0x01, 0x00, 0x00, 0x07, 0x00, 0x00, 0x00, 0x00, 0x08},
+         {0x01, 0x00, 0x00, 0x00, 0x00, 0x10, 0x00, 0x00, 0x0d, 0xf0, 0xfe, 0xca, 0x82, 0x7e, 0x09, 0xa3}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint8_t bytes[FRAME_HEADER_BYTES];
+        struct frame decoded;
+        frame_encode(&cases[i].frame, bytes);
+        assert_memory_equal(bytes + 32, cases[i].call, 16);
+        assert_memory_equal(bytes + 48, cases[i].tail, 16); /* with the CRC of all that is before */
+        assert_int_equal(frame_decode(bytes, &decoded, NULL), TUTTI_OK);
+        assert_frames_equal(&cases[i].frame, &decoded);
+    }
 }
 
 static void every_frame_survives_a_round_trip(void **state)
@@ -159,7 +209,6 @@ static void intact_headers_that_make_no_sense_are_refused(void **state)
         {5, 255, "unknown type 255"},
         {6, 2, "unknown flags 0002"},
         {7, 0x80, "unknown flags 8001"},
-        {35, 1, "reserved bytes"},
         {52, FRAME_DATA_BYTES_MAX + 1, "announces 1073741825 bytes of payload, at most 1073741824"},
         {52, UINT32_MAX, "announces 4294967295 bytes"},
     };
@@ -228,19 +277,34 @@ static void fingerprints_read_like_calls(void **state)
         struct fingerprint call;
         const char *expected;
     } cases[] = {
-        {{TUTTI_ALL_REDUCE, TUTTI_FLOAT32, TUTTI_SUM, 0, 2048}, "all_reduce(sum, 2048 x float32)"},
-        {{TUTTI_BROADCAST, TUTTI_FLOAT32, 0, 0, 1024}, "broadcast(root 0, 1024 x float32)"},
-        {{TUTTI_GATHER, TUTTI_INT8, 0, 3, 0}, "gather(root 3, 0 x int8)"},
-        {{TUTTI_ALL_GATHER, TUTTI_BFLOAT16, 0, 0, 7}, "all_gather(7 x bfloat16)"},
-        {{TUTTI_REDUCE_SCATTER, TUTTI_INT64, TUTTI_MAX, 0, 1}, "reduce_scatter(max, 1 x int64)"},
-        {{TUTTI_BARRIER, 0, 0, 0, 0}, "barrier()"},
-        {{TUTTI_BARRIER, 0, 0, 0, 1}, "finalize()"},
-        {{TUTTI_BARRIER, 0, 0, 0, 2}, "barrier(2 x type 0)"},
-        {{TUTTI_BARRIER, 0, 0, 3, 1}, "barrier(root 3, 1 x type 0)"},
-        {{0, 0, 0, 0, 0}, "operation 0()"},
-        {{TUTTI_ALL_REDUCE, TUTTI_FLOAT32, TUTTI_SUM, 0, 8, 2, 0x0b2c3d4e},
+        {{TUTTI_ALL_REDUCE, TUTTI_FLOAT32, TUTTI_SUM, 0, 0, 2048}, "all_reduce(sum, 2048 x float32)"},
+        {{TUTTI_ALL_REDUCE, TUTTI_FLOAT32, TUTTI_SUM, 3, 0, 2048}, "all_reduce(sum, 2048 x float32)"},
+        {{TUTTI_BROADCAST, TUTTI_FLOAT32, 0, 0, 0, 1024}, "broadcast(root 0, 1024 x float32)"},
+        {{TUTTI_GATHER, TUTTI_INT8, 0, 0, 3, 0}, "gather(root 3, 0 x int8)"},
+        {{TUTTI_ALL_GATHER, TUTTI_BFLOAT16, 0, 0, 0, 7}, "all_gather(7 x bfloat16)"},
+        {{TUTTI_REDUCE_SCATTER, TUTTI_INT64, TUTTI_MAX, 0, 0, 1}, "reduce_scatter(max, 1 x int64)"},
+        {{TUTTI_REDUCE, TUTTI_FLOAT64, TUTTI_MIN, 0, 1, 5}, "reduce(min, root 1, 5 x float64)"},
+        {{TUTTI_ALL_TO_ALL, TUTTI_INT32, 0, 0, 0, 3}, "all_to_all(3 x int32)"},
+        {{TUTTI_ALL_GATHER_V, TUTTI_FLOAT32, 0, 0, 0x1b2c3d4e, 96},
+         "all_gather_v(96 x float32 in all, counts 1b2c3d4e)"},
+        {{TUTTI_ALL_GATHER_V, TUTTI_FLOAT32, 0, 0, 0xc, 0},
+         "all_gather_v(0 x float32 in all, counts 0000000c)"},
+        {{TUTTI_REDUCE_SCATTER_V, TUTTI_FLOAT32, TUTTI_SUM, 0, 1, 9},
+         "reduce_scatter_v(sum, 9 x float32 in all, counts 00000001)"},
+        {{TUTTI_GATHER_V, TUTTI_FLOAT32, 0, 0, 2, 0}, "gather_v(root 2, float32)"},
+        {{TUTTI_SCATTER_V, TUTTI_FLOAT32, 0, 0, 0, 4}, "scatter_v(root 0, 4 x float32)"},
+        {{TUTTI_ALL_TO_ALL_V, TUTTI_INT8, 0, 0, 0, 0}, "all_to_all_v(int8)"},
+        {{TUTTI_SEND, TUTTI_FLOAT32, 0, 0, 7, 16}, "send(16 x float32, tag 7)"},
+        {{TUTTI_SEND, TUTTI_FLOAT32, 0, 0, 0, 0}, "send(0 x float32, tag 0)"},
+        {{TUTTI_BARRIER, 0, 0, 0, 0, 0}, "barrier()"},
+        {{TUTTI_BARRIER, 0, 0, 0, 0, 1}, "finalize()"},
+        {{TUTTI_BARRIER, 0, 0, 2, 0, 1}, "finalize()"},
+        {{TUTTI_BARRIER, 0, 0, 0, 0, 2}, "barrier(2 x type 0)"},
+        {{TUTTI_BARRIER, 0, 0, 0, 3, 1}, "barrier(root 3, 1 x type 0)"},
+        {{0, 0, 0, 0, 0, 0}, "operation 0()"},
+        {{TUTTI_ALL_REDUCE, TUTTI_FLOAT32, TUTTI_SUM, 0, 0, 8, 2, 0x0b2c3d4e},
          "all_reduce(sum, 8 x float32 in 2 fused calls, counts 0b2c3d4e)"},
-        {{200, 201, 202, 203, UINT64_MAX},
+        {{200, 201, 202, 1, 203, UINT64_MAX},
          "operation 200(reduction 202, root 203, 18446744073709551615 x type 201)"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -252,7 +316,7 @@ static void fingerprints_read_like_calls(void **state)
 static void the_barrier_of_finalize_has_a_name_of_its_own(void **state)
 {
     (void)state;
-    assert_string_equal(fingerprint_name(&(struct fingerprint){TUTTI_BARRIER, 0, 0, 0, 1}), "finalize");
+    assert_string_equal(fingerprint_name(&(struct fingerprint){TUTTI_BARRIER, 0, 0, 2, 0, 1}), "finalize");
     assert_string_equal(fingerprint_name(&(struct fingerprint){.operation = TUTTI_BARRIER}), "barrier");
     assert_string_equal(fingerprint_name(&sample.call), "all_reduce");
     assert_string_equal(fingerprint_name(&(struct fingerprint){.operation = 200}), "unknown operation");
@@ -261,10 +325,12 @@ static void the_barrier_of_finalize_has_a_name_of_its_own(void **state)
 static void fingerprints_differ_in_every_field(void **state)
 {
     (void)state;
-    const struct fingerprint call = {1, 2, 3, 4, 5, 6, 7};
-    const struct fingerprint others[] = {{9, 2, 3, 4, 5, 6, 7}, {1, 9, 3, 4, 5, 6, 7}, {1, 2, 9, 4, 5, 6, 7},
-                                         {1, 2, 3, 9, 5, 6, 7}, {1, 2, 3, 4, 9, 6, 7}, {1, 2, 3, 4, 5, 9, 7},
-                                         {1, 2, 3, 4, 5, 6, 9}};
+    const struct fingerprint call = {1, 2, 3, 4, 5, 6, 7, 8};
+    const struct fingerprint others[] = {
+        {9, 2, 3, 4, 5, 6, 7, 8}, {1, 9, 3, 4, 5, 6, 7, 8}, {1, 2, 9, 4, 5, 6, 7, 8},
+        {1, 2, 3, 9, 5, 6, 7, 8}, {1, 2, 3, 4, 9, 6, 7, 8}, {1, 2, 3, 4, 5, 9, 7, 8},
+        {1, 2, 3, 4, 5, 6, 9, 8}, {1, 2, 3, 4, 5, 6, 7, 9},
+    };
     assert_true(fingerprint_equal(&call, &call));
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         assert_false(fingerprint_equal(&call, &others[i]));
@@ -292,7 +358,7 @@ static void a_heartbeat_carries_the_call_that_its_sender_is_in(void **state)
                           .generation = 3,
                           .instance = 7,
                           .sequence = 20,
-                          .call = {TUTTI_ALL_REDUCE, TUTTI_FLOAT32, TUTTI_SUM, 0, 2048, 2, 0x07cdbc8a},
+                          .call = {TUTTI_ALL_REDUCE, TUTTI_FLOAT32, TUTTI_SUM, 0, 0, 2048, 2, 0x07cdbc8a},
                           .step = 3};
     struct frame decoded;
     uint8_t bytes[FRAME_HEADER_BYTES];
@@ -484,6 +550,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_layout_is_what_wire_md_says),
+        cmocka_unit_test(the_other_examples_of_wire_md_are_right_too),
         cmocka_unit_test(every_frame_survives_a_round_trip),
         cmocka_unit_test(every_single_bit_flip_is_refused),
         cmocka_unit_test(another_version_is_refused_naming_both),

@@ -12,12 +12,13 @@
 #define START_NS     (1000000 * MS) /* all times below are milliseconds after it */
 #define DUE_MS       2000
 #define STRAGGLER_MS 500
+#define HEARTBEAT_MS 400
 
-/* Rank 2 of 4 in an all_reduce with a deadline of 2 s, which waits for data from rank 1. */
+/* Rank 2 of 4 in an all_reduce with a deadline of 2 s, which waits for data from rank 1, a ring neighbour.
+ * That one has not made the call, as far as is known; the other one, rank 3, has. */
 struct world {
     struct group_place place;
     struct membership membership;
-    struct link link;
     struct operation operation;
     struct lateness lateness;
     struct lateness_view view;
@@ -36,16 +37,20 @@ static int set_up(void **state)
     w->membership.place = &w->place;
     w->membership.open[SIDE_NEXT] = w->membership.open[SIDE_PREVIOUS] = true;
     w->membership.open[SIDE_RENDEZVOUS] = true;
-    w->membership.heard_latest[SIDE_NEXT] = w->membership.heard_latest[SIDE_PREVIOUS] = 16;
-    w->operation.call = (struct fingerprint){TUTTI_ALL_REDUCE, TUTTI_FLOAT32, TUTTI_SUM, 0, 4};
+    w->membership.heartbeat_ms = HEARTBEAT_MS;
+    w->membership.heard_latest[SIDE_NEXT] = 17;
+    w->membership.heard_latest[SIDE_PREVIOUS] = 16;
+    w->operation.call = (struct fingerprint){TUTTI_ALL_REDUCE, TUTTI_FLOAT32, TUTTI_SUM, .count = 4};
     w->operation.sequence = 17;
     w->operation.started_ns = START_NS;
     w->operation.deadline_ns = START_NS + DUE_MS * MS;
-    w->operation.wait.receive = &w->link;
+    w->operation.wait = (struct operation_wait){.from = 1, .to = -1};
     w->view = (struct lateness_view){.operation = &w->operation,
                                      .due_ns = w->operation.deadline_ns,
                                      .straggler_after_ns = STRAGGLER_MS * MS,
-                                     .membership = &w->membership};
+                                     .membership = &w->membership,
+                                     .peer = 1,
+                                     .peer_text = w->place.previous.text};
     *state = w;
     return 0;
 }
@@ -89,9 +94,37 @@ static const char *live(struct world *w)
     return text;
 }
 
-static void the_neighbour_has_called(struct world *w)
+static void has_called(struct world *w, enum membership_side side)
 {
-    w->membership.heard_latest[SIDE_PREVIOUS] = 17;
+    w->membership.heard_latest[side] = 17;
+}
+
+static void has_not_called(struct world *w, enum membership_side side)
+{
+    w->membership.heard_latest[side] = 16;
+}
+
+static void waits_to_send_to_the_next_rank(struct world *w)
+{
+    w->operation.wait = (struct operation_wait){.from = -1, .to = 3};
+    w->view.peer = 3;
+    w->view.peer_text = w->place.next.text;
+}
+
+/* Which no heartbeat speaks of. */
+static void waits_for_a_rank_across_the_ring(struct world *w)
+{
+    w->operation.wait = (struct operation_wait){.from = 0, .to = -1};
+    w->view.peer = 0;
+    w->view.peer_text = "rank 0 (host c, pid 9)";
+    has_called(w, SIDE_PREVIOUS);
+}
+
+static void does_not_wait(struct world *w)
+{
+    w->operation.wait = (struct operation_wait){.from = -1, .to = -1};
+    w->view.peer = -1;
+    w->view.peer_text = "";
 }
 
 static void the_rendezvous_is_gone(struct world *w)
@@ -124,7 +157,7 @@ static void without_a_rendezvous_who_knows_the_late_rank_names_it_at_once(void *
 static void who_knows_less_lets_the_others_speak_first(void **state)
 {
     struct world *w = *state;
-    the_neighbour_has_called(w);
+    has_called(w, SIDE_PREVIOUS);
     assert_string_equal(live(w), "20 announce, 2000 ask, 2600 expire");
     assert_int_equal(w->error.rank, -1);
     assert_string_equal(
@@ -136,7 +169,7 @@ static void who_knows_less_lets_the_others_speak_first(void **state)
 static void who_knows_less_waits_without_a_rendezvous_too(void **state)
 {
     struct world *w = *state;
-    the_neighbour_has_called(w);
+    has_called(w, SIDE_PREVIOUS);
     the_rendezvous_is_gone(w);
     assert_string_equal(live(w), "20 announce, 2300 expire");
     assert_int_equal(w->error.rank, -1);
@@ -153,30 +186,23 @@ static void a_rendezvous_that_goes_away_while_it_is_asked_is_not_waited_for(void
     assert_int_equal(w->error.rank, 1);
 }
 
-static void a_call_that_waits_to_send_suspects_the_next_rank(void **state)
+static void a_call_that_waits_to_send_suspects_whom_it_sends_to(void **state)
 {
     struct world *w = *state;
-    w->operation.wait.receive = NULL;
-    w->operation.wait.send = &w->link;
-    the_neighbour_has_called(w); /* the previous one, which does not matter */
+    waits_to_send_to_the_next_rank(w);
+    has_called(w, SIDE_PREVIOUS);
+    has_not_called(w, SIDE_NEXT);
     the_rendezvous_is_gone(w);
-    live(w);
+    assert_string_equal(live(w), "20 announce, 500 warn, 2000 expire");
     assert_int_equal(w->error.rank, 3);
     assert_non_null(strstr(w->error.message, "waiting to send to rank 3 (host b, pid 4711), which has not"));
-}
-
-static void a_call_that_waits_for_both_suspects_who_should_send(void **state)
-{
-    struct world *w = *state;
-    w->operation.wait.send = &w->link;
-    live(w);
-    assert_int_equal(w->error.rank, 1);
 }
 
 static void a_call_that_still_moves_data_at_its_deadline_blames_nobody(void **state)
 {
     struct world *w = *state;
-    w->operation.wait.receive = NULL;
+    does_not_wait(w);
+    has_not_called(w, SIDE_NEXT);
     the_rendezvous_is_gone(w);
     assert_string_equal(live(w), "20 announce, 2300 expire");
     assert_int_equal(w->error.rank, -1);
@@ -193,6 +219,154 @@ static void a_group_of_one_only_knows_its_deadline(void **state)
     set_up(state); /* one that is left of several still has a rendezvous */
     w->place.size = 1;
     assert_string_equal(live(w), "2000 expire");
+    assert_int_equal(w->error.rank, -1);
+}
+
+/* ---- A rank across the ring, of which no heartbeat speaks --------------------------------------- */
+
+static void a_rank_across_the_ring_may_be_late_or_wait_as_well(void **state)
+{
+    struct world *w = *state;
+    waits_for_a_rank_across_the_ring(w);
+    assert_string_equal(live(w), "20 announce, 500 warn, 2000 ask, 2600 expire");
+    assert_int_equal(w->error.rank, -1); /* it may be innocent */
+    assert_string_equal(w->error.message,
+                        "did not complete within 2.0 s, its deadline: waiting for data from rank 0 (host c, "
+                        "pid 9), which may be late or wait as well");
+}
+
+static void without_a_rendezvous_those_beside_the_rank_across_the_ring_speak_first(void **state)
+{
+    struct world *w = *state;
+    waits_for_a_rank_across_the_ring(w);
+    the_rendezvous_is_gone(w);
+    assert_string_equal(live(w), "20 announce, 500 warn, 2300 expire");
+    assert_int_equal(w->error.rank, -1);
+}
+
+static void a_warning_about_a_rank_across_the_ring_says_what_is_not_known(void **state)
+{
+    struct world *w = *state;
+    waits_for_a_rank_across_the_ring(w);
+    assert_step(w, 600, LATENESS_ANNOUNCE);
+    assert_step(w, 600, LATENESS_WARN);
+    assert_int_equal(w->error.rank, 0);
+    assert_string_equal(
+        w->error.message,
+        "all_reduce (operation 17) has been under way for 0.6 s, waiting for data from rank 0 "
+        "(host c, pid 9), which may be late or wait as well; its deadline is 2.0 s");
+}
+
+static void a_neighbour_that_has_not_called_is_to_blame_whomever_this_rank_waits_for(void **state)
+{
+    for (int side = 0; side < SIDE_NEIGHBOURS; side++) {
+        set_up(state);
+        struct world *w = *state;
+        waits_for_a_rank_across_the_ring(w);
+        has_not_called(w, side);
+        assert_string_equal(live(w), "20 announce, 500 warn, 2000 ask, 2300 expire");
+        assert_int_equal(w->error.rank, side == SIDE_NEXT ? 3 : 1);
+        assert_string_equal(w->error.message, side == SIDE_NEXT
+                                                  ? "did not complete within 2.0 s, its deadline: waiting "
+                                                    "for rank 3 (host b, pid 4711), which has not made this "
+                                                    "call"
+                                                  : "did not complete within 2.0 s, its deadline: waiting "
+                                                    "for rank 1 (host a, pid 17), which has not made this "
+                                                    "call");
+    }
+}
+
+static void who_knows_a_late_neighbour_names_it_at_once_where_there_is_no_rendezvous(void **state)
+{
+    struct world *w = *state;
+    waits_for_a_rank_across_the_ring(w);
+    has_not_called(w, SIDE_NEXT);
+    the_rendezvous_is_gone(w);
+    assert_string_equal(live(w), "20 announce, 500 warn, 2000 expire");
+    assert_int_equal(w->error.rank, 3);
+}
+
+static void a_neighbour_has_two_heartbeats_to_say_that_it_has_called(void **state)
+{
+    struct world *w = *state;
+    waits_for_a_rank_across_the_ring(w);
+    has_not_called(w, SIDE_PREVIOUS);
+    w->view.straggler_after_ns = 2 * HEARTBEAT_MS * MS;
+    w->lateness.announced = true;
+    assert_step(w, 2 * HEARTBEAT_MS, LATENESS_WARN);
+    assert_int_equal(w->error.rank, 0);
+    w->lateness.warned = false;
+    assert_step(w, 2 * HEARTBEAT_MS + 1, LATENESS_WARN);
+    assert_int_equal(w->error.rank, 1);
+    assert_non_null(strstr(w->error.message, "waiting for rank 1 (host a, pid 17), which has not made this"));
+}
+
+static void a_neighbour_that_is_waited_for_would_have_said_at_once_that_it_has_called(void **state)
+{
+    struct world *w = *state;
+    w->view.straggler_after_ns = 30 * MS;
+    assert_step(w, 30, LATENESS_ANNOUNCE);
+    assert_step(w, 30, LATENESS_WARN);
+    assert_int_equal(w->error.rank, 1);
+}
+
+static void of_two_neighbours_that_have_not_called_the_one_waited_for_is_named(void **state)
+{
+    struct world *w = *state;
+    has_not_called(w, SIDE_NEXT);
+    live(w);
+    assert_int_equal(w->error.rank, 1);
+    set_up(state);
+    waits_to_send_to_the_next_rank(w);
+    has_not_called(w, SIDE_NEXT);
+    live(w);
+    assert_int_equal(w->error.rank, 3);
+}
+
+static void when_the_one_waited_for_waits_as_well_the_other_neighbour_may_be_to_blame(void **state)
+{
+    struct world *w = *state;
+    has_called(w, SIDE_PREVIOUS);
+    has_not_called(w, SIDE_NEXT);
+    assert_string_equal(live(w), "20 announce, 2000 ask, 2300 expire");
+    assert_int_equal(w->error.rank, 3);
+    assert_non_null(strstr(w->error.message, "waiting for rank 3 (host b, pid 4711), which has not made"));
+}
+
+/* ---- A communicator that was split from another --------------------------------------------------- */
+
+static void a_call_of_a_child_is_neither_announced_nor_asked_after(void **state)
+{
+    struct world *w = *state;
+    w->view.is_child = true;
+    assert_string_equal(live(w), "500 warn, 2300 expire");
+    assert_int_equal(w->error.rank, -1);
+    assert_string_equal(w->error.message,
+                        "did not complete within 2.0 s, its deadline: waiting for data from rank 1 (host a, "
+                        "pid 17), which may be late or wait as well");
+}
+
+/* Its calls have numbers of their own. */
+static void what_neighbours_say_of_the_calls_of_the_root_is_nothing_about_those_of_a_child(void **state)
+{
+    struct world *w = *state;
+    w->view.is_child = true;
+    for (int side = 0; side < SIDE_NEIGHBOURS; side++) {
+        has_called(w, SIDE_NEXT);
+        has_called(w, SIDE_PREVIOUS);
+        has_not_called(w, side);
+        w->lateness = (struct lateness){0};
+        assert_string_equal(live(w), "500 warn, 2300 expire");
+        assert_int_equal(w->error.rank, -1);
+    }
+}
+
+static void a_call_of_a_child_that_still_moves_data_blames_nobody(void **state)
+{
+    struct world *w = *state;
+    w->view.is_child = true;
+    does_not_wait(w);
+    assert_string_equal(live(w), "2300 expire");
     assert_int_equal(w->error.rank, -1);
 }
 
@@ -230,7 +404,7 @@ static void a_warning_names_the_late_rank_and_the_deadline(void **state)
 static void only_the_rank_beside_the_late_one_warns(void **state)
 {
     struct world *w = *state;
-    the_neighbour_has_called(w);
+    has_called(w, SIDE_PREVIOUS);
     assert_step(w, 600, LATENESS_ANNOUNCE);
     assert_step(w, 600, LATENESS_NONE);
     assert_true(w->lateness.warned);
@@ -322,10 +496,21 @@ int main(void)
         LATENESS(who_knows_less_lets_the_others_speak_first),
         LATENESS(who_knows_less_waits_without_a_rendezvous_too),
         LATENESS(a_rendezvous_that_goes_away_while_it_is_asked_is_not_waited_for),
-        LATENESS(a_call_that_waits_to_send_suspects_the_next_rank),
-        LATENESS(a_call_that_waits_for_both_suspects_who_should_send),
+        LATENESS(a_call_that_waits_to_send_suspects_whom_it_sends_to),
         LATENESS(a_call_that_still_moves_data_at_its_deadline_blames_nobody),
         LATENESS(a_group_of_one_only_knows_its_deadline),
+        LATENESS(a_rank_across_the_ring_may_be_late_or_wait_as_well),
+        LATENESS(without_a_rendezvous_those_beside_the_rank_across_the_ring_speak_first),
+        LATENESS(a_warning_about_a_rank_across_the_ring_says_what_is_not_known),
+        LATENESS(a_neighbour_that_has_not_called_is_to_blame_whomever_this_rank_waits_for),
+        LATENESS(who_knows_a_late_neighbour_names_it_at_once_where_there_is_no_rendezvous),
+        LATENESS(a_neighbour_has_two_heartbeats_to_say_that_it_has_called),
+        LATENESS(a_neighbour_that_is_waited_for_would_have_said_at_once_that_it_has_called),
+        LATENESS(of_two_neighbours_that_have_not_called_the_one_waited_for_is_named),
+        LATENESS(when_the_one_waited_for_waits_as_well_the_other_neighbour_may_be_to_blame),
+        LATENESS(a_call_of_a_child_is_neither_announced_nor_asked_after),
+        LATENESS(what_neighbours_say_of_the_calls_of_the_root_is_nothing_about_those_of_a_child),
+        LATENESS(a_call_of_a_child_that_still_moves_data_blames_nobody),
         LATENESS(nothing_is_said_before_its_time),
         LATENESS(a_warning_names_the_late_rank_and_the_deadline),
         LATENESS(only_the_rank_beside_the_late_one_warns),

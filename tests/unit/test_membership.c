@@ -300,6 +300,54 @@ static void whatever_else_a_rendezvous_says_is_ignored(void **state)
     assert_heard(t, "");
 }
 
+/* ---- Cards ------------------------------------------------------------------------------------- */
+
+static void a_card_goes_to_the_next_rank(void **state)
+{
+    struct trace *t = *state;
+    uint8_t id[MEMBER_ID_BYTES];
+    Wire__Peer peer;
+    Wire__Card card;
+    card_of(&card, &peer, id, 2);
+    membership_pass_card(&t->membership, &card);
+    assert_heard(t, "next card of rank 2 in generation 3, tuning \"a line of constants\"\n");
+    close_side(t, SIDE_NEXT);
+    tick_quietly(t, 0);
+    membership_pass_card(&t->membership, &card);
+    assert_heard(t, "");
+}
+
+/* The shell keeps it and has it passed on. */
+static void a_card_from_the_previous_rank_is_handed_over_and_not_sent(void **state)
+{
+    struct trace *t = *state;
+    say_card(t, SIDE_PREVIOUS, 1);
+    say_card(t, SIDE_PREVIOUS, 0);
+    assert_heard(t, "a card of rank 1, tuning \"a line of constants\"\n"
+                    "a card of rank 0, tuning \"a line of constants\"\n");
+}
+
+static void cards_go_round_one_way(void **state)
+{
+    struct trace *t = *state;
+    say_card(t, SIDE_NEXT, 3);
+    say_card(t, SIDE_RENDEZVOUS, 3);
+    assert_heard(t, "");
+}
+
+static void a_card_is_a_sign_of_life(void **state)
+{
+    struct trace *t = *state;
+    say_alive(t, SIDE_NEXT);
+    say_alive(t, SIDE_PREVIOUS);
+    for (int second = 1; second < 20; second++) {
+        tick_quietly(t, 1);
+        say_alive(t, SIDE_NEXT);
+        say_card(t, SIDE_PREVIOUS, 1);
+        assert_heard(t, "a card of rank 1, tuning \"a line of constants\"\n");
+    }
+}
+
 /* ---- Goodbye ----------------------------------------------------------------------------------- */
 
 static void a_normal_end_is_no_failure(void **state)
@@ -400,6 +448,10 @@ int main(void)
         TRACE(a_rank_that_there_is_not_is_not_blamed),
         TRACE(a_group_survives_the_loss_of_its_rendezvous),
         TRACE(whatever_else_a_rendezvous_says_is_ignored),
+        TRACE(a_card_goes_to_the_next_rank),
+        TRACE(a_card_from_the_previous_rank_is_handed_over_and_not_sent),
+        TRACE(cards_go_round_one_way),
+        TRACE(a_card_is_a_sign_of_life),
         TRACE(a_normal_end_is_no_failure),
         TRACE(who_has_said_goodbye_may_be_silent),
         TRACE(our_goodbye_does_not_excuse_a_neighbour_without_one),

@@ -1,9 +1,10 @@
 #include "membership_trace.h"
 
-static const struct fingerprint sum_4 = {TUTTI_ALL_REDUCE, TUTTI_FLOAT32, TUTTI_SUM, 0, 4};
-static const struct fingerprint broadcast_from_0 = {TUTTI_BROADCAST, TUTTI_FLOAT32, 0, 0, 4};
-static const struct fingerprint broadcast_from_1 = {TUTTI_BROADCAST, TUTTI_FLOAT32, 0, 1, 4};
-static const struct fingerprint fused = {TUTTI_ALL_REDUCE, TUTTI_FLOAT32, TUTTI_SUM, 0, 8, 2, 0xdecade};
+static const struct fingerprint sum_4 = {TUTTI_ALL_REDUCE, TUTTI_FLOAT32, TUTTI_SUM, .count = 4};
+static const struct fingerprint broadcast_from_0 = {TUTTI_BROADCAST, TUTTI_FLOAT32, .count = 4};
+static const struct fingerprint broadcast_from_1 = {TUTTI_BROADCAST, TUTTI_FLOAT32, .root = 1, .count = 4};
+static const struct fingerprint fused = {TUTTI_ALL_REDUCE, TUTTI_FLOAT32, TUTTI_SUM,
+                                         .count = 8,       .fused = 2,    .fused_counts = 0xdecade};
 static const struct fingerprint finalize = {.operation = TUTTI_BARRIER, .count = 1};
 
 /* ---- Heartbeats -------------------------------------------------------------------------------- */

@@ -310,6 +310,29 @@ static void only_the_answer_of_the_next_rank_is_taken(void **state)
     assert_answer(w, &answer, stranger);
 }
 
+static void a_link_beyond_the_ring_takes_the_answer_of_the_rank_that_was_dialled(void **state)
+{
+    struct world *w = *state;
+    struct tutti_error error = TUTTI_ERROR_INIT;
+    struct neighbour dialled = {.rank = 0, .text = "rank 0 (host gamma, pid 100)"};
+    memcpy(dialled.member_id, w->id[0], MEMBER_ID_BYTES);
+    read_welcome(w, 4);
+    struct hello answer = {
+        .role = HELLO_DATA, .instance = w->welcome.instance, .generation = 3, .from = 0, .to = 2};
+    memcpy(answer.member_id, w->id[0], MEMBER_ID_BYTES);
+    assert_int_equal(place_check_answer_of(&w->place, &dialled, &answer, &error), TUTTI_OK);
+    answer.from = 3; /* the next rank is another one */
+    memcpy(answer.member_id, w->id[3], MEMBER_ID_BYTES);
+    assert_int_equal(place_check_answer_of(&w->place, &dialled, &answer, &error), TUTTI_ERR_PROTOCOL);
+    assert_string_equal(error.message,
+                        "another process than rank 0 (host gamma, pid 100) answers at its address");
+    answer.verdict = HELLO_WRONG_RANK;
+    assert_int_equal(place_check_answer_of(&w->place, &dialled, &answer, &error), TUTTI_ERR_PROTOCOL);
+    assert_string_equal(error.message,
+                        "rank 0 (host gamma, pid 100) refused the data connection: it is another "
+                        "rank than the one that was called");
+}
+
 static void a_refusal_is_told_with_its_reason(void **state)
 {
     struct world *w = *state;
@@ -343,6 +366,7 @@ int main(void)
         PLACE(who_has_no_place_yet_lets_nobody_in),
         PLACE(a_group_of_one_lets_nobody_in),
         PLACE(only_the_answer_of_the_next_rank_is_taken),
+        PLACE(a_link_beyond_the_ring_takes_the_answer_of_the_rank_that_was_dialled),
         PLACE(a_refusal_is_told_with_its_reason),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

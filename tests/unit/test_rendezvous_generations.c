@@ -122,6 +122,10 @@ static void a_survivor_that_contradicts_its_own_place_is_refused(void **state)
     candidate.checksum = true;
     say(t, 15, &candidate);
     assert_non_null(strstr(heard(t), "15 refused refused: this member says checksum 1"));
+    candidate.checksum = false;
+    candidate.agreement = "TUTTI_DETERMINISTIC=1";
+    say(t, 16, &candidate);
+    assert_non_null(strstr(heard(t), "16 refused refused: this member says TUTTI_DETERMINISTIC=1"));
 }
 
 static void a_group_that_cannot_have_been_is_refused(void **state)

@@ -34,6 +34,58 @@ static void members_must_agree_on_slices_and_checksums(void **state)
                     "everywhere\n3 close\n");
 }
 
+static void members_must_agree_on_all_that_decides_which_algorithm_runs(void **state)
+{
+    struct trace *t = *state;
+    struct candidate candidate = member("a", ANY, 2, "h");
+    candidate.agreement = "TUTTI_ALGORITHM=all_reduce:ring TUTTI_DETERMINISTIC=0";
+    say(t, 1, &candidate);
+    assert_heard(t, "");
+    candidate.id = "b";
+    candidate.agreement = "TUTTI_ALGORITHM=all_reduce:tree TUTTI_DETERMINISTIC=0";
+    say(t, 2, &candidate);
+    assert_heard(t, "2 refused refused: this member says TUTTI_ALGORITHM=all_reduce:tree "
+                    "TUTTI_DETERMINISTIC=0, but job 'job' was opened with TUTTI_ALGORITHM=all_reduce:ring "
+                    "TUTTI_DETERMINISTIC=0 by a member on host h.name (pid 101); set them to the same values "
+                    "everywhere\n2 close\n");
+    candidate.agreement = NULL;
+    say(t, 3, &candidate);
+    assert_non_null(strstr(heard(t), "3 refused refused: this member says "));
+    candidate.agreement = "TUTTI_ALGORITHM=all_reduce:ring TUTTI_DETERMINISTIC=0";
+    say(t, 4, &candidate);
+    assert_heard(t, "1 welcome 0/2 gen 1 local 0/2 hosts 1 next 1 at unix:@b previous 1 at unix:@b\n"
+                    "4 welcome 1/2 gen 1 local 1/2 hosts 1 next 0 at unix:@a previous 0 at unix:@a\n");
+}
+
+static void what_one_job_agreed_on_does_not_bind_the_next(void **state)
+{
+    struct trace *t = *state;
+    struct candidate candidate = member("a", ANY, 2, "h");
+    candidate.agreement = "TUTTI_ALGORITHM=all_reduce:ring";
+    say(t, 1, &candidate);
+    hang_up(t, 1);
+    candidate.agreement = "TUTTI_ALGORITHM=all_reduce:tree";
+    say(t, 2, &candidate);
+    candidate.id = "b";
+    say(t, 3, &candidate);
+    assert_heard(t, "2 welcome 0/2 gen 1 local 0/2 hosts 1 next 1 at unix:@b previous 1 at unix:@b\n"
+                    "3 welcome 1/2 gen 1 local 1/2 hosts 1 next 0 at unix:@a previous 0 at unix:@a\n");
+}
+
+/* Another build might have more to agree on than there is room for here. */
+static void an_agreement_that_is_too_long_opens_no_job(void **state)
+{
+    struct trace *t = *state;
+    char agreement[4097];
+    memset(agreement, 'x', sizeof agreement - 1);
+    agreement[sizeof agreement - 1] = '\0';
+    struct candidate candidate = member("a", ANY, 2, "h");
+    candidate.agreement = agreement;
+    say(t, 1, &candidate);
+    assert_non_null(strstr(heard(t), "1 close"));
+    assert_int_equal(rendezvous_active_jobs(t->rendezvous), 0);
+}
+
 static void a_rank_that_is_taken_is_refused_naming_its_holder_who_is_not_disturbed(void **state)
 {
     struct trace *t = *state;
@@ -211,6 +263,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TRACE(a_member_with_another_size_is_refused_naming_both),
         TRACE(members_must_agree_on_slices_and_checksums),
+        TRACE(members_must_agree_on_all_that_decides_which_algorithm_runs),
+        TRACE(what_one_job_agreed_on_does_not_bind_the_next),
+        TRACE(an_agreement_that_is_too_long_opens_no_job),
         TRACE(a_rank_that_is_taken_is_refused_naming_its_holder_who_is_not_disturbed),
         TRACE(impossible_wishes_are_refused),
         TRACE(the_name_of_a_job_has_a_limit),

@@ -11,6 +11,7 @@ A step on every rank, started by ``tutti run -n 4 python train.py``::
 
 from ._c import ffi as _ffi
 from ._c import lib as _lib
+from ._buckets import Buckets
 from ._communicator import Communicator
 from ._errors import (
     AbortedError,
@@ -32,6 +33,8 @@ from ._errors import (
     VersionError,
 )
 from ._init import init
+from ._messages import ANY_SOURCE, ANY_TAG, Received, Recv, Send
+from ._plan import Choice, Plan
 from ._reformed import Reformed
 from ._spawn import SpawnError, spawn
 from ._work import Work
@@ -39,8 +42,12 @@ from ._work import Work
 __version__: str = _ffi.string(_lib.tutti_version()).decode()
 
 __all__ = [
+    "ANY_SOURCE",
+    "ANY_TAG",
     "AbortedError",
     "ArgumentError",
+    "Buckets",
+    "Choice",
     "Communicator",
     "ConfigError",
     "Error",
@@ -50,9 +57,13 @@ __all__ = [
     "OutOfMemoryError",
     "PeerLostError",
     "PendingError",
+    "Plan",
     "ProtocolError",
+    "Received",
+    "Recv",
     "Reformed",
     "RefusedError",
+    "Send",
     "SpawnError",
     "SystemCallError",
     "TimeoutError",

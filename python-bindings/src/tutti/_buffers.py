@@ -21,10 +21,17 @@ TYPES = {
     np.dtype(np.float16): lib.TUTTI_FLOAT16,
     np.dtype(np.int8): lib.TUTTI_INT8,
     np.dtype(np.uint8): lib.TUTTI_UINT8,
+    np.dtype(np.int16): lib.TUTTI_INT16,
     np.dtype(np.int32): lib.TUTTI_INT32,
+    np.dtype(np.uint32): lib.TUTTI_UINT32,
     np.dtype(np.int64): lib.TUTTI_INT64,
+    np.dtype(np.uint64): lib.TUTTI_UINT64,
+    np.dtype(np.bool_): lib.TUTTI_BOOL,
+    np.dtype(np.complex64): lib.TUTTI_COMPLEX64,
 }
-TYPE_NAMES = "float32, float64, float16, bfloat16, int8, uint8, int32 and int64"
+TYPE_NAMES = (
+    "float32, float64, float16, bfloat16, int8, uint8, int16, int32, uint32, int64, uint64, bool and complex64"
+)
 
 REDUCTIONS = {
     "sum": lib.TUTTI_SUM,
@@ -32,6 +39,12 @@ REDUCTIONS = {
     "min": lib.TUTTI_MIN,
     "max": lib.TUTTI_MAX,
     "avg": lib.TUTTI_AVG,
+    "bit_and": lib.TUTTI_BIT_AND,
+    "bit_or": lib.TUTTI_BIT_OR,
+    "bit_xor": lib.TUTTI_BIT_XOR,
+    "logical_and": lib.TUTTI_LOGICAL_AND,
+    "logical_or": lib.TUTTI_LOGICAL_OR,
+    "premultiplied_sum": lib.TUTTI_PREMULTIPLIED_SUM,
 }
 
 _ndarray = np.ndarray
@@ -80,9 +93,7 @@ def is_scalar(x: Any) -> bool:
 
 def scalar_array(x: Any) -> np.ndarray:
     """A new array of shape () that holds the scalar ``x``: a Python int as int64, a float as float64."""
-    if isinstance(x, (bool, np.bool_)):
-        raise TypeError("x is a bool, and booleans are not reduced: pass int(x)")
-    if isinstance(x, np.generic):
+    if isinstance(x, (bool, np.generic)):
         return np.array(x)
     if isinstance(x, int):
         try:
@@ -154,12 +165,13 @@ def type_of(dtype: np.dtype, name: str) -> int:
         fix = f"pass {name}.astype({name}.dtype.newbyteorder('='))"
     elif dtype.hasobject:
         fix = "an array of objects has no numbers to send; pass np.asarray(..., np.float64), or a list of arrays"
-    elif dtype.kind == "b":
-        fix = f"pass {name}.view(np.uint8), where min is 'and' and max is 'or'"
     elif dtype.kind in "iu":
         fix = f"pass {name}.astype(np.int64)"
     elif dtype.kind == "c":
-        fix = f"pass {name}.view(np.float{dtype.itemsize * 4}), its real and imaginary parts (to sum, not multiply)"
+        fix = (
+            f"pass {name}.astype(np.complex64), or {name}.view(np.float{dtype.itemsize * 4}), its real and imaginary "
+            f"parts (to sum, not multiply)"
+        )
     else:
         fix = f"pass {name}.astype(np.float64)"
     raise TypeError(f"{name} has dtype {dtype}, but tutti knows {TYPE_NAMES}: {fix}")
@@ -196,8 +208,13 @@ _DLPACK_TYPES = {
     (4, 16): lib.TUTTI_BFLOAT16,
     (0, 8): lib.TUTTI_INT8,
     (1, 8): lib.TUTTI_UINT8,
+    (0, 16): lib.TUTTI_INT16,
     (0, 32): lib.TUTTI_INT32,
+    (1, 32): lib.TUTTI_UINT32,
     (0, 64): lib.TUTTI_INT64,
+    (1, 64): lib.TUTTI_UINT64,
+    (6, 8): lib.TUTTI_BOOL,
+    (5, 64): lib.TUTTI_COMPLEX64,
 }
 
 _capsule_pointer = ctypes.pythonapi.PyCapsule_GetPointer

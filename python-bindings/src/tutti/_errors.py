@@ -144,15 +144,22 @@ def from_handle(handle: Any, status: int) -> Error:
     return from_struct(error)
 
 
-def replaced(handle: Any) -> Error:
-    """What every call on the failed communicator ``handle`` raises once it has been re-formed."""
+def replaced(handle: Any, remedy: str) -> Error:
+    """What every call on the failed communicator ``handle`` raises once it, or its root, has been re-formed."""
     failure = from_struct(_read(handle))
-    return type(failure)(f"{failure} (this communicator has been re-formed: use the new one)", **failure.__dict__)
+    return type(failure)(f"{failure} ({remedy})", **failure.__dict__)
 
 
 def closed(message: str) -> FinalizedError:
     """The exception of a communicator that has no handle any more."""
     return FinalizedError(message, code=lib.TUTTI_ERR_FINALIZED)
+
+
+def describe(exception: BaseException) -> str:
+    """The reason for which a rank aborts, to which C adds the rank: "ValueError: ..."."""
+    name = type(exception).__name__
+    text = str(exception)
+    return f"{name}: {text}" if text else name
 
 
 def _read(handle: Any) -> Any:

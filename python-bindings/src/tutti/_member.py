@@ -7,12 +7,16 @@ import contextlib
 import copy
 import os
 import threading
+import time
 import warnings
 import weakref
+from collections.abc import Iterator, Sequence
 from typing import Any, Callable, TypeVar
 
 from . import _errors
 from ._c import ffi, lib
+from ._family import Family, colored, listed, make_child
+from ._plan import Plan, free_plan
 from ._reformed import Reformed, origin
 from ._waiting import join_interruptibly, run_interruptibly
 from ._work import SLICE_MS, LoopWatch, Work, milliseconds
@@ -39,8 +43,11 @@ class Heir:
 class Member:
     """A communicator as far as it does not communicate: it owns the handle of C, and the operations under way."""
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: Any, root: Member | None = None) -> None:
         self._handle = handle
+        self._root = root  # that this one was made of, if any: kept alive by it, for they die together
+        self._family = Family() if root is None else root._family
+        self._local: Any = None
         self._rank = lib.tutti_rank(handle)
         self._size = lib.tutti_size(handle)
         self._generation, self._reformed = origin(handle)
@@ -50,13 +57,22 @@ class Member:
         self._works: dict[Work, None] = {}  # not known to be done, in the order of issue
         self._abandoned: list[Any] = []  # operations, with their buffers, that did not end in time after an abort
         self._spare: list[Any] = []  # struct pending, to be used again
+        self._plans: weakref.WeakSet[Plan[Any]] = weakref.WeakSet()
+        self._dropped_plans: list[Any] = []  # to be freed once the lock can be had
         self._watcher = LoopWatch()
         self._lock = threading.RLock()  # held by blocking calls, so that the handle is not freed under them
         self._handle_lock = threading.RLock()  # held briefly by calls that any thread may make at any time
+        self._users = 0  # threads in calls that do not hold the lock, since they may overlap: messages
+        self._unused = threading.Condition(self._handle_lock)
         self._leaving = threading.Lock()  # held in tutti_finalize() and tutti_reform(), perhaps by a helper thread
-        self._left = False  # finalized or aborted by this process
-        self._reported = False  # the end of the group has been raised to the caller
-        self._end: _errors.Error = _errors.closed("the communicator is closed: call tutti.init() for a new group")
+        self._left = False  # finalized
+        self._end: _errors.Error = _errors.closed(
+            "the communicator is closed: call tutti.init() for a new group"
+            if root is None
+            else "the communicator is closed, since it or that of tutti.init() has been left: make it anew"
+        )
+        if root is not None:
+            self._family.add(self)
         _members.add(self)
 
     # ---- The group ---------------------------------------------------------------------------------------
@@ -97,7 +113,7 @@ class Member:
         """Ends the group on every rank; ``reason`` is what the others are told.  Any thread, at any time."""
         with self._handle_lock:
             if self._handle is not None:
-                self._left = True
+                self._family.is_over = True
                 lib.tutti_abort(self._handle, reason.encode("utf-8", "replace"))
 
     def finalize(self, timeout: float | None = None) -> None:
@@ -105,9 +121,14 @@ class Member:
 
         timeout: seconds, default ``call_timeout_ms``; when they have passed the group ends with an error.  Leaving the
         ``with`` block does this.  Ctrl-C aborts the group.
+
+        With the communicator of :func:`tutti.init` end those that are made of it, once what is under way on them is
+        done.
         """
         self._require()
         limit = 0 if timeout is None else milliseconds(timeout)
+        if self._root is None:
+            limit = self._drain_children(limit)
 
         def leave() -> int:
             with self._leaving:
@@ -119,6 +140,56 @@ class Member:
         if status < 0:
             raise self._raised(status)
         self._left = True
+        if self._root is None:
+            self._family.is_over = True
+
+    def _drain_children(self, limit_ms: int) -> int:
+        """Waits for what is under way on the children; returns what is left of the limit (0: none)."""
+        deadline = time.monotonic() + limit_ms / 1000 if limit_ms else None
+        works = [work for child in self._family.children() for work in list(child._works)]
+        try:
+            for work in works:
+                work._settle(deadline)  # a failure is that of the family, which finalize() will raise
+        except BaseException:  # of a signal handler
+            self.abort("interrupted in finalize")
+            raise
+        return 0 if deadline is None else max(1, int((deadline - time.monotonic()) * 1000))
+
+    # ---- Groups within the group -------------------------------------------------------------------------
+
+    def split(self: M, color: int | None, key: int = 0) -> M | None:
+        """Makes a communicator of the ranks that give the same ``color``, in the order of ``key``, then of rank.
+
+        Collective over this communicator.  color: from 0, or None to be in no group: then None is returned.
+
+        The new one has ranks from 0 and an order of calls of its own, so it may be used by another thread.  It is left
+        as the one it is made of: in a ``with`` block, or with the one of :func:`tutti.init`, which it keeps alive.  A
+        failure in one is the end of all, on every rank; errors give the ranks of the one of :func:`tutti.init`, and
+        only that can be re-formed: split again what comes out.
+        """
+        return make_child(self, colored(color, key))
+
+    def subgroup(self: M, ranks: Sequence[int]) -> M:
+        """Makes a communicator of ``ranks`` of this one, in that order: as :meth:`split`, but only they call it, with
+        the same list."""
+        return make_child(self, listed(ranks))
+
+    @property
+    def local(self: M) -> M:
+        """The communicator of the ranks on this host: as :meth:`split`, made when it is first asked for, which is a
+        collective over these ranks."""
+        with self._lock:
+            if self._local is None or self._local._handle is None:
+                self._local = make_child(self, lib.tutti_local)
+            return self._local
+
+    def root_rank(self, rank: int) -> int:
+        """The rank, in the communicator of :func:`tutti.init`, of rank ``rank`` of this one."""
+        with self._handle_lock:
+            found = lib.tutti_root_rank(self._require(), rank)
+        if found < 0:
+            raise IndexError(f"rank is {rank}: there are ranks 0 to {self._size - 1}")
+        return found
 
     def reform(self: M, timeout: float | None = None) -> M:
         """Makes a new group of those members that survived a failure, and returns its communicator.
@@ -168,7 +239,7 @@ class Member:
             error = _errors.from_handle(handle, status)
             lib.tutti_free(handle)
             raise error
-        successor = type(self)(handle)
+        successor = type(self)(handle, None)
         heir = self._heir = self._heir_of_others() or Heir(successor)
         heir.newest = successor
         successor._heir_of_others = weakref.ref(heir)
@@ -176,7 +247,8 @@ class Member:
         return successor
 
     def links(self) -> list[dict[str, Any]]:
-        """The links to the next and from the previous rank of the ring; empty in a group of one.
+        """The links to the next and from the previous rank of the ring, then the others that are open, which may become
+        more with any call; empty in a group of one.
 
         Each is a dict of ``peer`` (its rank), ``host``, ``transport`` ("uds" or "tcp"), ``sent_bytes`` and
         ``received_bytes``; these are exact only while no operation is under way.
@@ -211,10 +283,11 @@ class Member:
             return descriptor
 
     def _poll_works(self) -> None:
-        """Takes note of the operations that are done, oldest first."""
+        """Takes note of the operations that are done; collectives complete in their order."""
+        waits = False
         for work in list(self._works):
-            if not work._poll():
-                break
+            if not (waits and work._in_order):
+                waits = (not work._poll() and work._in_order) or waits
 
     def _watch(self, loop: Any, future: Any) -> None:
         """Looks at all operations whenever one is done, until the future is done; called on the loop."""
@@ -237,18 +310,34 @@ class Member:
     def _raised(self, status: int) -> _errors.Error:
         """The exception for ``status``, which the caller raises."""
         if status != lib.TUTTI_ERR_ARGUMENT:
-            self._reported = True
+            self._family.is_over = True
         return self._failure(status)
 
-    def _retire(self) -> None:
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[Any]:
+        """The handle, for calls that may overlap with others: it is not freed under them."""
+        with self._handle_lock:
+            handle = self._require()
+            self._users += 1
+        try:
+            yield handle
+        finally:
+            with self._handle_lock:
+                self._users -= 1
+                self._unused.notify_all()
+
+    def _retire(self, remedy: str = "this communicator has been re-formed: use the new one") -> None:
         """The group has been re-formed: lets what is pending fail, and closes."""
+        if self._root is None:
+            for child in self._family.children():
+                child._retire("the communicator that it was made of has been re-formed: make it anew of the new one")
         for work in list(self._works):
             with work._lock:
                 if not work._done:
                     work._look(SLICE_MS)
         with self._handle_lock:
             if self._handle is not None:
-                self._end = _errors.replaced(self._handle)
+                self._end = _errors.replaced(self._handle, remedy)
         self._close()
 
     def _close(self, patience: float = ABORT_TIMEOUT) -> None:
@@ -257,15 +346,27 @@ class Member:
         patience: seconds for a helper thread to come back from C.  An abort calls it back from an interrupted
         finalize(), nothing from reform().  When it does not come in time, the handle is freed after it.
         """
+        children = []
+        if self._root is None:
+            children = self._family.children()
+            self._family.is_over = True
+        self._free(patience)
+        for child in children:
+            child._close(patience)
+
+    def _free(self, patience: float) -> None:
         with self._lock, contextlib.ExitStack() as locks:
             with self._handle_lock:
                 self._completed = self.completed
                 handle, self._handle = self._handle, None
+                while self._users > 0:
+                    self._unused.wait()
             if handle is None:
                 return
             works = list(self._works)
             for work in works:
                 locks.enter_context(work._lock)
+            self._free_plans(handle)
             if self._leaving.acquire(timeout=patience):
                 lib.tutti_free(handle)
                 self._leaving.release()
@@ -275,6 +376,25 @@ class Member:
                 if not work._done:
                     work._complete(self._closed())
             self._abandoned.clear()
+            self._local = None
+
+    def _free_plans(self, handle: Any) -> None:
+        """With all locks held.  A plan that is under way is waited for, after an abort; should that not end it, the
+        plan is left to the end of the process."""
+        until = time.monotonic() + ABORT_TIMEOUT
+        abandoned = [keep for _, keep in self._abandoned]
+        for plan in list(self._plans):
+            if any(keep is plan for keep in abandoned):
+                continue
+            if plan._is_under_way():
+                lib.tutti_abort(handle, b"closed while a plan was under way")
+            while plan._is_under_way() and time.monotonic() < until:
+                lib.pending_wait(plan._pending, SLICE_MS)
+            if not plan._is_under_way():
+                free_plan(plan._slot)
+        for slot in self._dropped_plans:
+            free_plan(slot)
+        self._dropped_plans.clear()
 
     def _free_later(self, handle: Any) -> None:
         with self._leaving:
@@ -289,6 +409,8 @@ class Member:
         self._works = {}
         self._lock = threading.RLock()
         self._handle_lock = threading.RLock()
+        self._users = 0
+        self._unused = threading.Condition(self._handle_lock)
         self._leaving = threading.Lock()
 
     def __enter__(self: M) -> M:
@@ -303,16 +425,19 @@ class Member:
             if self._handle is None:
                 return
             if exception is None or (isinstance(exception, SystemExit) and not exception.code):
-                if not self._left and not self._reported:
+                if not self._left and not self._family.is_over:
                     self.finalize()
             else:
-                self.abort(describe(exception))
+                self.abort(_errors.describe(exception))
         finally:
             self._close()
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is not None:
-            if not self._left and not self._reported:
+            if self._root is not None and not self._left and not self._family.is_over:
+                self._family.adopt(self)  # it ends with the root: freeing it now would be a failure of the others
+                return
+            if not self._left and not self._family.is_over:
                 warnings.warn(
                     f"{self!r} was dropped without finalize(), which the other ranks see as a failure: use it in a "
                     f"with block",
@@ -326,13 +451,6 @@ class Member:
         generation = f", generation {self._generation}" if self._reformed else ""
         closed = "" if self._handle is not None else ", closed"
         return f"<tutti.Communicator rank {self._rank} of {self._size}{generation}{closed}>"
-
-
-def describe(exception: BaseException) -> str:
-    """The reason for which a rank aborts, to which C adds the rank: "ValueError: ..."."""
-    name = type(exception).__name__
-    text = str(exception)
-    return f"{name}: {text}" if text else name
 
 
 def _forget_all() -> None:

@@ -16,9 +16,8 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, Callable
 
-from ._errors import Error
+from ._errors import Error, describe
 from ._init import init
-from ._member import describe
 
 #: Seconds that the other ranks get to end by themselves after one has failed.
 _GRACE = 10.0

@@ -40,11 +40,14 @@ class Work(Generic[T]):
     communicator holds it until it is done.
     """
 
-    def __init__(self, communicator: Communicator, name: str, keep: Any, finish: Callable[[], T]) -> None:
+    def __init__(
+        self, communicator: Communicator, name: str, keep: Any, finish: Callable[[], T], in_order: bool = True
+    ) -> None:
         self._communicator = communicator
         self._pending = ffi.new("struct pending *", {"status": lib.TUTTI_PENDING})
         self._name = name
         self._keep = keep
+        self._in_order = in_order  # it completes after those before it; not so messages
         self._finish: Callable[[], T] | None = finish
         self._value: Any = None
         self._error: BaseException | None = None
@@ -59,19 +62,8 @@ class Work(Generic[T]):
         which only means "not yet": nothing has failed, and it can be waited for again.  Ctrl-C, too, ends only
         the wait.
         """
-        deadline = None if timeout is None else time.monotonic() + max(timeout, 0)
-        while not self._done:
-            slice_ms = SLICE_MS
-            if deadline is not None:
-                slice_ms = min(slice_ms, math.ceil(max(deadline - time.monotonic(), 0) * 1000))
-            if self._lock.acquire(timeout=slice_ms / 1000):
-                try:
-                    if self._done or self._look(slice_ms):
-                        break
-                finally:
-                    self._lock.release()
-            if deadline is not None and not self._done and time.monotonic() >= deadline:
-                raise _errors.PendingError(f"{self._name} is not complete after {timeout} s: it goes on; wait again")
+        if not self._settle(None if timeout is None else time.monotonic() + max(timeout, 0)):
+            raise _errors.PendingError(f"{self._name} is not complete after {timeout} s: it goes on; wait again")
         return self._outcome()
 
     def done(self) -> bool:
@@ -99,6 +91,22 @@ class Work(Generic[T]):
     def __repr__(self) -> str:
         state = "pending" if not self._done else "failed" if self._error is not None else "done"
         return f"<tutti.Work {self._name} {state}>"
+
+    def _settle(self, deadline: float | None) -> bool:
+        """Waits until it is done, and says so, or until the deadline has passed."""
+        while not self._done:
+            slice_ms = SLICE_MS
+            if deadline is not None:
+                slice_ms = min(slice_ms, math.ceil(max(deadline - time.monotonic(), 0) * 1000))
+            if self._lock.acquire(timeout=slice_ms / 1000):
+                try:
+                    if self._done or self._look(slice_ms):
+                        break
+                finally:
+                    self._lock.release()
+            if deadline is not None and not self._done and time.monotonic() >= deadline:
+                return False
+        return True
 
     def _poll(self) -> bool:
         """Looks without waiting, also not for a thread that looks just now."""
@@ -136,7 +144,7 @@ class Work(Generic[T]):
 
     def _outcome(self) -> T:
         if self._error is not None:
-            self._communicator._reported = True
+            self._communicator._family.is_over = True
             raise self._error.with_traceback(None)
         return self._value
 

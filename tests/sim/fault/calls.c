@@ -2,42 +2,182 @@
  * do it. */
 #include <stdlib.h>
 #include <string.h>
+#include "base/bytes.h"
+#include "base/crc32c.h"
 #include "base/error.h"
-#include "tensor/type.h"
 #include "tests/sim/fault/comm.h"
 #include "tests/sim/fault/world.h"
 
 #define GOODBYE_PATIENCE_MS (2 * LATENESS_PATIENCE_MS + 100)
 
-/* ---- Issuing ------------------------------------------------------------------------------------- */
+/* ---- What calls need --------------------------------------------------------------------------- */
 
-static const struct schedule *schedule_for(struct comm *comm, const struct fingerprint *call)
+/* Ranks of each host for each of its cores, the most of all hosts. */
+static double crowding_of(const struct comm *comm)
 {
-    size_t bytes = executor_total(call, comm->place.size) * tutti_type_size(call->type);
-    const struct algorithm *algorithm = algorithm_select(call->operation, comm->place.size, bytes);
+    const struct roster *roster = &comm->roster;
+    double most = 1;
+    for (int rank = 0; rank < roster->size; rank++) {
+        int ranks = 0, cores = 0;
+        for (int other = 0; other < roster->size; other++)
+            if (roster->host_of[other] == roster->host_of[rank]) {
+                int theirs = roster->members[other].cores;
+                cores = cores == 0 || theirs < cores ? theirs : cores;
+                ranks++;
+            }
+        double crowding = (double)ranks / cores;
+        most = crowding > most ? crowding : most;
+    }
+    return most;
+}
+
+void comm_prepare(struct comm *comm)
+{
+    const struct options *options = &comm->sim->options;
+    const struct roster *roster = &comm->roster;
+    for (int i = 0; i < CHANNELS; i++) {
+        struct channel *channel = &comm->channels[i];
+        channel->group = (struct executor_group){
+            .in = channel->in,
+            .out = channel->out,
+            .channel = (uint16_t)i,
+            .instance = comm->place.instance,
+            .generation = comm->place.generation,
+            .recent_calls = i == CHANNEL_COLLECTIVES ? comm->recent_calls : NULL,
+            .slice_bytes = options->slice_bytes,
+            .checksum = options->checksum,
+            .kernels = reduce_table(),
+        };
+    }
+    comm->select = (struct select_group){
+        .size = roster->size,
+        .host_count = roster->host_count,
+        .local_min = roster->local_min,
+        .local_max = roster->local_max,
+        .hosts_consecutive = roster->hosts_consecutive,
+        .uds = true,
+        .crowding = crowding_of(comm),
+        .slice_bytes = options->slice_bytes,
+        .channels_max = 1,
+        .deterministic = options->deterministic,
+        .tuning = tuning_default,
+    };
+    for (int rank = 0; rank < roster->size; rank++)
+        comm->select.uds = comm->select.uds && roster->members[rank].uds;
+}
+
+/* ---- Choosing ---------------------------------------------------------------------------------- */
+
+static size_t sum_of(const size_t *counts, int size)
+{
+    size_t sum = 0;
+    for (int rank = 0; rank < size; rank++)
+        sum += counts[rank];
+    return sum;
+}
+
+static uint32_t digest_of(const size_t *counts, int size)
+{
+    uint32_t digest = 0;
+    for (int rank = 0; rank < size; rank++) {
+        uint8_t bytes[sizeof(uint64_t)];
+        put_u64(bytes, counts[rank]);
+        digest = crc32c(digest, bytes, sizeof bytes);
+    }
+    return digest;
+}
+
+/* All but the algorithm. */
+static struct fingerprint fingerprint_of(const struct comm *comm, const struct tutti_call *call)
+{
+    int size = comm->place.size;
+    struct fingerprint print = {
+        .operation = (uint8_t)call->op,
+        .type = call->op == TUTTI_BARRIER ? 0 : (uint8_t)call->type,
+        .reduction = operation_reduces(call->op) ? (uint8_t)call->reduction : 0,
+        .root = operation_has_root(call->op) ? (uint32_t)call->root : 0,
+        .count = call->count,
+    };
+    if (call->op == TUTTI_BARRIER) {
+        print.count = comm->finalizes ? 1 : 0;
+    } else if (call->op == TUTTI_ALL_GATHER_V || call->op == TUTTI_REDUCE_SCATTER_V) {
+        const size_t *counts = call->op == TUTTI_ALL_GATHER_V ? call->recv_counts : call->send_counts;
+        print.count = sum_of(counts, size);
+        print.root = digest_of(counts, size);
+    } else if (operation_has_counts(call->op)) {
+        print.count = 0;
+    }
+    return print;
+}
+
+static const struct algorithm *choose(struct comm *comm, const struct fingerprint *print, const char *name)
+{
+    struct tutti_error error;
+    struct selection selection;
+    size_t count = operation_has_counts(print->operation) ? print->count
+                                                          : executor_total(print, comm->place.size);
+    const struct select_call call = {
+        .operation = print->operation,
+        .type = print->type,
+        .reduction = print->reduction,
+        .bytes = count * tutti_type_size(print->type),
+        .name = name,
+    };
+    if (algorithm_select(&comm->select, &call, &selection, &error) < 0)
+        sim_violated(comm->sim, "every call has an algorithm", "%s", error.message);
+    return selection.algorithm;
+}
+
+static const struct schedule *schedule_for(struct comm *comm, const struct algorithm *algorithm, int root)
+{
     struct schedule ***by_root = &comm->schedules[algorithm - algorithms];
     if (!*by_root)
         *by_root = calloc((size_t)comm->place.size, sizeof **by_root);
     if (!*by_root)
         return NULL;
-    struct schedule **schedule = &(*by_root)[call->root];
-    if (!*schedule)
-        *schedule = schedule_new(call->operation, algorithm->name, algorithm->emit, comm->place.rank,
-                                 comm->place.size, (int)call->root);
+    struct schedule **schedule = &(*by_root)[root];
+    if (!*schedule) {
+        *schedule = schedule_new(algorithm->operation, algorithm->name, algorithm->emit, comm->place.rank,
+                                 comm->place.size, root, &comm->hosts);
+        if (*schedule)
+            mesh_shell_want_for(comm, *schedule);
+    }
     return *schedule;
 }
 
+/* ---- Issuing ----------------------------------------------------------------------------------- */
+
 static bool prepare(struct comm *comm, struct call *call)
 {
-    const struct schedule *schedule = schedule_for(comm, &call->print);
+    const struct tutti_call *args = &call->args;
+    int rank = comm->place.rank, size = comm->place.size;
+    struct fingerprint print = fingerprint_of(comm, args);
+    const struct algorithm *algorithm = choose(comm, &print, args->algorithm);
+    const struct schedule *schedule =
+        schedule_for(comm, algorithm, operation_has_root(args->op) ? args->root : 0);
     if (!schedule)
         return false;
-    size_t bytes = (executor_scratch_bytes(schedule, &call->print) + 63) & ~(size_t)63;
+    print.algorithm = algorithm->number;
+    struct executor_buffers buffers = {.send = args->send,
+                                       .recv = args->recv,
+                                       .count = args->count,
+                                       .send_counts = args->send_counts,
+                                       .send_offsets = args->send_offsets,
+                                       .recv_counts = args->recv_counts,
+                                       .recv_offsets = args->recv_offsets};
+    size_t own = (executor_scratch_bytes(schedule, &print, &buffers) + 63) & ~(size_t)63;
+    bool staged = staging_is_needed(args, size);
+    size_t bytes = own + (staged ? (staging_bytes(args, rank, size) + 63) & ~(size_t)63 : 0);
     call->scratch = bytes > 0 ? aligned_alloc(64, bytes) : NULL;
     if (bytes > 0 && !call->scratch)
         return false;
-    executor_init(&call->executor, &comm->group, schedule, &call->print, call->send, call->recv,
+    void *copy = staged ? staging_copy(args, rank, (uint8_t *)call->scratch + own) : NULL;
+    if (staged)
+        buffers.send = copy;
+    executor_init(&call->executor, &comm->channels[CHANNEL_COLLECTIVES].group, schedule, &print, &buffers,
                   call->scratch);
+    if (staged)
+        staging_wrap(&call->executor, &call->part, args, rank, size, copy);
     return true;
 }
 
@@ -50,20 +190,7 @@ static void set_due(struct comm *comm, struct call *call)
             before->due_ns = call->due_ns;
 }
 
-static void fill_group(struct comm *comm)
-{
-    comm->group = (struct executor_group){
-        .in = comm->in,
-        .out = comm->out,
-        .instance = comm->place.instance,
-        .generation = comm->place.generation,
-        .slice_bytes = comm->sim->options.slice_bytes,
-        .checksum = comm->sim->options.checksum,
-        .kernels = reduce_table(),
-    };
-}
-
-static int refuse_if_dead(const struct comm *comm)
+int comm_refuse_if_dead(const struct comm *comm)
 {
     return comm->failed ? comm->failure.code : comm->phase != COMM_ACTIVE ? TUTTI_ERR_FINALIZED : TUTTI_OK;
 }
@@ -71,10 +198,9 @@ static int refuse_if_dead(const struct comm *comm)
 static int issue(struct comm *comm, struct call *call)
 {
     struct tutti_error error;
-    int status = refuse_if_dead(comm);
+    int status = comm_refuse_if_dead(comm);
     if (status < 0)
         return status;
-    fill_group(comm);
     call->comm = comm;
     call->next = NULL;
     call->lateness = (struct lateness){0};
@@ -87,8 +213,8 @@ static int issue(struct comm *comm, struct call *call)
         return TUTTI_ERR_MEMORY;
     }
     int64_t now_ns = comm->sim->network.now_ns;
-    executor_start(&call->executor, ++comm->sequence, now_ns, now_ns + call->timeout_ms * NS_PER_MS);
-    comm->recent_calls[comm->sequence % COMM_RECENT_CALLS] = call->print;
+    executor_start(&call->executor, ++comm->sequence, now_ns, now_ns + call->args.timeout_ms * NS_PER_MS);
+    comm->recent_calls[comm->sequence % EXECUTOR_RECENT_CALLS] = call->executor.operation.call;
     call->status = TUTTI_PENDING;
     set_due(comm, call);
     *comm->tail = call;
@@ -96,7 +222,7 @@ static int issue(struct comm *comm, struct call *call)
     return TUTTI_PENDING;
 }
 
-/* ---- Moving -------------------------------------------------------------------------------------- */
+/* ---- Moving ------------------------------------------------------------------------------------ */
 
 static void complete_head(struct comm *comm, int status)
 {
@@ -118,26 +244,32 @@ void comm_fail_pending(struct comm *comm)
 {
     while (comm->head)
         complete_head(comm, comm->failure.code);
+    messages_fail(comm);
 }
 
-static void judge_again(void *context)
+static struct lateness_view view_of(const struct comm *comm)
 {
-    comm_drive(context);
+    const struct operation *operation = &comm->head->executor.operation;
+    int peer = operation->wait.from >= 0 ? operation->wait.from : operation->wait.to;
+    return (struct lateness_view){
+        .operation = operation,
+        .due_ns = comm->head->due_ns,
+        .straggler_after_ns = comm->sim->options.straggler_after_ms * NS_PER_MS,
+        .membership = comm->place.size > 1 ? &comm->membership : NULL,
+        .peer = peer,
+        .peer_text = peer >= 0 ? comm->roster.members[peer].text : "",
+    };
 }
 
-/* The head of the queue is blocked. */
-static void judge_lateness(struct comm *comm, struct call *head)
+/* The head of the queue is blocked: when to judge again. */
+static int64_t judge_head(struct comm *comm)
 {
     struct network *network = &comm->sim->network;
     struct tutti_error error;
-    struct lateness_view view = {
-        .operation = &head->executor.operation,
-        .due_ns = head->due_ns,
-        .straggler_after_ns = comm->sim->options.straggler_after_ms * NS_PER_MS,
-        .membership = comm->place.size > 1 ? &comm->membership : NULL,
-    };
+    struct lateness *lateness = &comm->head->lateness;
+    const struct lateness_view view = view_of(comm);
     for (;;) {
-        switch (lateness_judge(&head->lateness, &view, network->now_ns, &error)) {
+        switch (lateness_judge(lateness, &view, network->now_ns, &error)) {
         case LATENESS_ANNOUNCE:
             comm_announce(comm);
             break;
@@ -149,41 +281,75 @@ static void judge_lateness(struct comm *comm, struct call *head)
             break;
         case LATENESS_EXPIRE:
             comm_fail(comm, &error, true);
-            return;
-        case LATENESS_NONE: {
-            int64_t wait_ns = lateness_next_ns(&head->lateness, &view, network->now_ns) - network->now_ns;
-            event_set(network, &comm->judge, comm->node, wait_ns > 0 ? wait_ns : NS_PER_MS, judge_again,
-                      comm);
-            return;
+            return INT64_MAX;
+        case LATENESS_NONE:
+            return lateness_next_ns(lateness, &view, network->now_ns);
         }
-        }
+    }
+}
+
+/* What has not been moved is blocked. */
+static void judge(struct comm *comm)
+{
+    struct network *network = &comm->sim->network;
+    struct tutti_error error;
+    int64_t next_ns = comm->head ? judge_head(comm) : INT64_MAX;
+    if (comm->letters && messages_judge(comm, &error))
+        comm_fail(comm, &error, true);
+    if (comm->failed)
+        return;
+    int64_t message_ns = messages_due_ns(comm);
+    next_ns = message_ns < next_ns ? message_ns : next_ns;
+    if (next_ns == INT64_MAX) {
+        event_cancel(network, &comm->judge);
+        return;
+    }
+    int64_t wait_ns = next_ns - network->now_ns;
+    event_set(network, &comm->judge, comm->node, wait_ns > 0 ? wait_ns : NS_PER_MS, comm_drive, comm);
+}
+
+static bool is_stopped(const struct comm *comm)
+{
+    return comm->explaining || comm->failed || comm->node->dead;
+}
+
+static void move_collectives(struct comm *comm)
+{
+    struct tutti_error error; /* too large to clear each time */
+    while (comm->head && !is_stopped(comm)) {
+        struct operation *operation = &comm->head->executor.operation;
+        int status = operation->progress(operation, &error);
+        bool blocked = operation->wait.from >= 0 || operation->wait.to >= 0; /* else it had its share */
+        if (status == TUTTI_PENDING && blocked)
+            return;
+        if (status == TUTTI_OK)
+            complete_head(comm, TUTTI_OK);
+        else if (status < 0)
+            comm_fail_from_link(comm, &error);
+    }
+}
+
+static void move_messages(struct comm *comm)
+{
+    struct tutti_error error;
+    bool moved = true;
+    while (moved && comm->letters && !is_stopped(comm)) {
+        moved = false;
+        if (messages_move(comm, &moved, &error) < 0)
+            comm_fail_from_link(comm, &error);
     }
 }
 
 void comm_drive(void *context)
 {
     struct comm *comm = context;
-    struct tutti_error error; /* too large to clear each time */
-    if (comm->driving || comm->explaining || comm->failed)
+    if (comm->driving || is_stopped(comm) || comm->phase == COMM_JOINING)
         return;
     comm->driving = true;
-    while (comm->head && !comm->failed && !comm->node->dead) {
-        struct call *head = comm->head;
-        struct operation *operation = &head->executor.operation;
-        int status = operation->progress(operation, &error);
-        if (status == TUTTI_PENDING && !operation->wait.receive && !operation->wait.send)
-            continue; /* it has only had its share of turns */
-        if (status == TUTTI_PENDING)
-            judge_lateness(comm, head);
-        else if (status == TUTTI_OK)
-            complete_head(comm, TUTTI_OK);
-        else
-            comm_fail_from_link(comm, &error);
-        if (status != TUTTI_OK)
-            break;
-    }
-    if (!comm->head)
-        event_cancel(&comm->sim->network, &comm->judge);
+    move_collectives(comm);
+    move_messages(comm);
+    if (!is_stopped(comm))
+        judge(comm);
     comm->driving = false;
 }
 
@@ -195,7 +361,7 @@ int comm_call(struct comm *comm, struct call *call)
     return status;
 }
 
-/* ---- Finalizing ---------------------------------------------------------------------------------- */
+/* ---- Finalizing -------------------------------------------------------------------------------- */
 
 static void finalized(struct comm *comm)
 {
@@ -219,6 +385,7 @@ static void no_goodbye(void *context)
 
 int comm_finalize(struct comm *comm, struct call *barrier)
 {
+    comm->finalizes = true;
     int status = issue(comm, barrier);
     if (status != TUTTI_PENDING)
         return status;
@@ -251,21 +418,16 @@ void comm_goodbyes_heard(struct comm *comm)
         finalized(comm);
 }
 
-/* ---- The end ------------------------------------------------------------------------------------- */
+/* ---- The end ----------------------------------------------------------------------------------- */
 
 void calls_free(struct comm *comm)
 {
-    for (int rank = 0; rank < RANKS_MAX; rank++) {
-        if (comm->in[rank])
-            comm->in[rank]->ops->free(comm->in[rank]);
-        if (comm->out[rank])
-            comm->out[rank]->ops->free(comm->out[rank]);
-        comm->in[rank] = comm->out[rank] = NULL;
-    }
     for (int i = 0; i < COMM_ALGORITHMS; i++) {
         for (int root = 0; comm->schedules[i] && root < comm->place.size; root++)
             schedule_free(comm->schedules[i][root]);
         free(comm->schedules[i]);
         comm->schedules[i] = NULL;
     }
+    mailbox_free(comm->mailbox);
+    comm->mailbox = NULL;
 }

@@ -1,29 +1,22 @@
-/* The data of calls: what a rank puts in, and what must come out.  Sums are exact in every type. */
+/* The data of calls: what a rank puts in, and what must come out, to the bit: sums are exact in every type,
+ * but for those that are to show in which order the ranks were added. */
 #ifndef TUTTI_TESTS_FAULT_DATA_H
 #define TUTTI_TESTS_FAULT_DATA_H
 
-#include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
-#include "wire/frame.h"
+#include "tests/sim/fault/plan.h"
 
-/* How a group calls; the same on all ranks. */
-struct planned_call {
-    uint8_t operation, type;
-    uint32_t root, count;
-    bool in_place, asynchronous;
-};
-
-/* A call of rank `rank` of `size`, with memory of its own. */
+/* A collective of rank `rank` of `size`, with memory of its own. */
 struct data {
-    struct fingerprint print;
+    struct planned_call planned;
     int rank, size;
-    uint64_t salt; /* distinguishes calls */
-    uint8_t *memory, *send, *recv;
-    size_t recv_bytes, memory_bytes;
+    struct tutti_call call; /* complete but for the algorithm and the time-out */
+    size_t counts[4][RANKS_MAX]; /* to which its counts and offsets point */
+    uint8_t *memory;
+    size_t memory_bytes;
 };
 
-void data_init(struct data *data, const struct planned_call *planned, int rank, int size, uint64_t salt);
+void data_init(struct data *data, const struct planned_call *planned, int rank, int size);
 bool data_is_right(const struct data *data); /* after the call */
 
 /* From now on nobody may write to it. */
@@ -31,5 +24,8 @@ void data_poison(struct data *data);
 bool data_is_poisoned(const struct data *data);
 
 void data_free(struct data *data);
+
+/* Element `index` of a message with that tag. */
+int64_t data_message(int source, int tag, size_t index);
 
 #endif

@@ -2,7 +2,7 @@
 
 #include "tests/sim/fault/allocation.h"
 #include "tests/sim/fault/comm.h"
-#include "tests/sim/fault/program.h"
+#include "tests/sim/fault/plan.h"
 #include "tests/sim/fault/world.h"
 
 #define FAULTS_MAX 4
@@ -35,6 +35,7 @@ struct fault {
     struct process *victim;
     int64_t delay_ns, lasts_ns;
     uint64_t calls; /* AFTER_CALLS; of a user's error, the call */
+    int other_host; /* of FAULT_cut_pair: one of the hosts of ranks, or that of the rendezvous */
     enum failpoint point;
     enum failpoint_action action;
     bool armed, done;
@@ -119,13 +120,15 @@ static void act(void *context, enum failpoint_action action)
 static void cut_host(struct fault *fault, bool heal)
 {
     struct network *network = &fault->faults->sim->network;
-    int host = fault->victim->node->host;
-    bool both = fault->kind == FAULT_cut, outwards = fault->calls % 2 == 0;
+    int host = fault->victim->node->host, way = (int)(fault->calls % 3);
+    bool both = fault->kind == FAULT_cut || (fault->kind == FAULT_cut_pair && way == 2), outwards = way == 0;
     void (*change)(struct network *, int, int) = heal ? network_heal : network_cut;
     for (int other = 0; other < NETWORK_HOSTS_MAX; other++) {
-        if (other != host && (both || outwards))
+        if (other == host || (fault->kind == FAULT_cut_pair && other != fault->other_host))
+            continue;
+        if (both || outwards)
             change(network, host, other);
-        if (other != host && (both || !outwards))
+        if (both || !outwards)
             change(network, other, host);
     }
 }
@@ -146,27 +149,63 @@ static void cut(struct fault *fault)
     sim->world->hampered++;
     if (until_ns > sim->world->vague_until_ns)
         sim->world->vague_until_ns = until_ns;
-    for (int i = 0; i <= RANKS_MAX; i++)
-        if (sim->processes[i].node && sim->processes[i].node->host == fault->victim->node->host)
+    for (int i = 0; i <= RANKS_MAX; i++) {
+        const struct node *node = sim->processes[i].node;
+        if (node && (node->host == fault->victim->node->host ||
+                     (fault->kind == FAULT_cut_pair && node->host == fault->other_host)))
             world_involve(sim->world, &sim->processes[i], until_ns);
+    }
     if (until_ns != EVER)
         event_set(&sim->network, &fault->end, NULL, fault->lasts_ns, heal, fault);
+}
+
+static void admit(void *context)
+{
+    struct fault *fault = context;
+    fault->victim->node->refuses = false;
+}
+
+/* Whoever dials it tries again. */
+static void refuse(struct fault *fault)
+{
+    struct simulation *sim = fault->faults->sim;
+    int64_t until_ns = fault->lasts_ns == EVER ? EVER : sim->network.now_ns + fault->lasts_ns;
+    mark_done(fault);
+    fault->victim->node->refuses = true;
+    world_involve(sim->world, fault->victim, until_ns);
+    if (until_ns > sim->world->vague_until_ns)
+        sim->world->vague_until_ns = until_ns;
+    if (until_ns != EVER)
+        event_set(&sim->network, &fault->end, NULL, fault->lasts_ns, admit, fault);
 }
 
 /* One of the streams that the victim has at this moment, or NULL. */
 static struct end *pick_stream(struct fault *fault)
 {
-    struct end *ends[8], *end;
-    int count = 0;
+    struct end *picked = NULL, *end;
+    uint64_t count = 0;
     if (fault->victim->node->dead)
         return NULL;
     TAILQ_FOREACH(end, &fault->victim->node->ends, entry)
-    if (count < 8 && end_other(end)->open && !end->reset && !end->accepting)
-        ends[count++] = end;
-    return count > 0 ? ends[random_below(&fault->faults->random, (uint64_t)count)] : NULL;
+    if (end_other(end)->open && !end->reset && !end->accepting &&
+        random_below(&fault->faults->random, ++count) == 0)
+        picked = end;
+    return picked;
 }
 
 static void begin(void *context);
+
+/* For good: what goes through it may be late, heartbeats and the news of a failure, too. */
+static void slow_down(struct fault *fault, struct end *end)
+{
+    struct simulation *sim = fault->faults->sim;
+    uint64_t most_ms = (uint64_t)sim->options.dead_after_ms / 4;
+    end->stream->extra_ns = (int64_t)random_below(&fault->faults->random, most_ms * 1000) * NS_PER_US;
+    sim->world->hampered++;
+    sim->world->vague_until_ns = EVER;
+    for (int side = 0; side < 2; side++)
+        world_involve(sim->world, &sim->processes[end->stream->ends[side].node->number], EVER);
+}
 
 static void break_stream(struct fault *fault)
 {
@@ -190,6 +229,8 @@ static void break_stream(struct fault *fault)
         sim->world->hampered++;
         end_forget(end);
     }
+    if (fault->kind == FAULT_slow)
+        slow_down(fault, end);
 }
 
 /* ---- Doing --------------------------------------------------------------------------------------- */
@@ -229,7 +270,11 @@ static void begin(void *context)
         break;
     case FAULT_cut:
     case FAULT_cut_one_way:
+    case FAULT_cut_pair:
         cut(fault);
+        break;
+    case FAULT_refuse:
+        refuse(fault);
         break;
     case FAULT_memory:
     case FAULT_rendezvous_memory:
@@ -322,6 +367,9 @@ void faults_look(struct faults *f)
         if (!hit)
             continue;
         mark_done(fault);
+        const struct node *harmed = f->sim->network.harmed;
+        if (fault->kind == FAULT_failpoint && harmed)
+            world_blame(world, &f->sim->processes[harmed->number], f->sim->network.now_ns);
         if (fault->kind != FAULT_failpoint || fault->action == FAIL_no_memory)
             world->blames[fault->victim->number].lacks_memory = true;
         world_involve(world, fault->victim, f->sim->network.now_ns);
@@ -335,9 +383,10 @@ static void draw_failpoint(struct faults *f, struct fault *fault)
     static const enum failpoint_action harm[] = {FAIL_corrupt_header, FAIL_truncate, FAIL_stale, FAIL_reset,
                                                  FAIL_half_close};
     uint64_t *random = &f->random;
-    fault->point = (enum failpoint)random_below(random, FAILPOINT_COUNT);
+    fault->point = random_chance(random, 35) ? FAILPOINT_frame_sent
+                                             : (enum failpoint)random_below(random, FAILPOINT_COUNT);
     fault->action = random_chance(random, 60) ? FAIL_die : FAIL_stop;
-    fault->calls = random_below(random, 3);
+    fault->calls = random_below(random, fault->point == FAILPOINT_hello_sent ? 12 : 3);
     if (fault->point == FAILPOINT_frame_sent) {
         fault->calls = random_below(random, 60);
         if (random_chance(random, 75))
@@ -365,7 +414,7 @@ static void draw_when(struct faults *f, struct fault *fault)
                                  : AFTER_FAILURE;
     if (fault->trigger == AFTER_FAILURE && f->count == 1)
         fault->trigger = AFTER_CALLS; /* nothing fails before the first fault */
-    fault->calls = random_below(random, (uint64_t)program_plan_length(f->sim->seed, 1) + 1);
+    fault->calls = random_below(random, (uint64_t)plan_length(f->sim->seed, 1) + 1);
     if (fault->trigger == AFTER_CALLS || fault->trigger == AFTER_JOIN || fault->trigger == AFTER_FINALIZE)
         span_ns = NS_PER_MS;
     fault->delay_ns = (int64_t)random_below(random, (uint64_t)span_ns);
@@ -379,7 +428,7 @@ static void draw_length(struct faults *f, struct fault *fault)
     const struct options *options = &f->sim->options;
     uint64_t dead_ms = (uint64_t)options->dead_after_ms;
     uint64_t short_ms = dead_ms - 3 * (uint64_t)options->heartbeat_ms;
-    bool network = fault->kind == FAULT_cut || fault->kind == FAULT_cut_one_way;
+    bool network = fault->kind >= FAULT_cut && fault->kind <= FAULT_refuse;
     fault->lasts_ns = (int64_t)(dead_ms + random_below(&f->random, 6 * dead_ms)) * NS_PER_MS;
     if (fault->kind == FAULT_freeze_short || (network && random_chance(&f->random, 30)))
         fault->lasts_ns = (int64_t)random_below(&f->random, short_ms) * NS_PER_MS;
@@ -390,7 +439,7 @@ static void draw_length(struct faults *f, struct fault *fault)
 static bool is_possible(const struct faults *f, enum fault_kind kind)
 {
     bool of_server = kind >= FAULT_rendezvous_kill && kind <= FAULT_rendezvous_memory;
-    bool of_hosts = kind == FAULT_cut || kind == FAULT_cut_one_way;
+    bool of_hosts = kind >= FAULT_cut && kind <= FAULT_cut_pair;
     if (kind == FAULT_corrupt && !f->sim->options.checksum)
         return false;                  /* nobody could notice */
     for (int i = 0; i < f->count; i++) /* there is one countdown, and one set of failpoints for each */
@@ -410,6 +459,9 @@ static void draw(struct faults *f, enum fault_kind kind)
     fault->kind = kind;
     fault->victim = &sim->processes[of_server ? sim->options.size
                                               : (int)random_below(&f->random, (uint64_t)sim->options.size)];
+    fault->other_host =
+        (fault->victim->node->host + 1 + (int)random_below(&f->random, (uint64_t)sim->options.hosts)) %
+        (sim->options.hosts + 1);
     draw_when(f, fault);
     draw_length(f, fault);
     if (kind == FAULT_failpoint)
@@ -431,6 +483,11 @@ struct faults *faults_new(struct simulation *sim, uint64_t seed)
     uint64_t kind = random_below(&f->random, 100);
     int count = kind < 12 ? 0 : kind < 70 ? 1 : kind < 92 ? 2 : 3;
     bool only_short = count > 0 && kind % 8 == 0;
+    if (kind == 13 && is_possible(f, FAULT_rendezvous_kill)) { /* who is late must be known without it, too */
+        draw(f, FAULT_rendezvous_kill);
+        draw(f, FAULT_late);
+        return f;
+    }
     while (f->count < count) {
         enum fault_kind next =
             only_short ? FAULT_freeze_short : (enum fault_kind)random_below(&f->random, FAULT_KINDS);
@@ -438,6 +495,22 @@ struct faults *faults_new(struct simulation *sim, uint64_t seed)
             draw(f, next);
     }
     return f;
+}
+
+const struct process *faults_only_late(const struct faults *f)
+{
+    const struct process *late = NULL;
+    for (int i = 0; i < f->count; i++) {
+        const struct fault *fault = &f->list[i];
+        bool of_server = fault->kind >= FAULT_rendezvous_kill && fault->kind <= FAULT_rendezvous_memory;
+        if (fault->kind != FAULT_late && !of_server)
+            return NULL;
+        if (fault->kind == FAULT_late && late)
+            return NULL;
+        if (fault->kind == FAULT_late && fault->done)
+            late = fault->victim;
+    }
+    return late;
 }
 
 bool faults_must_show(const struct faults *f)

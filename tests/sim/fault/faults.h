@@ -13,6 +13,9 @@
     X(freeze_ever, "stopped for ever")                                                                       \
     X(cut, "host cut off")                                                                                   \
     X(cut_one_way, "host cut off in one direction")                                                          \
+    X(cut_pair, "host cut off from another one")                                                             \
+    X(refuse, "connections to a rank refused")                                                               \
+    X(slow, "stream slowed down")                                                                            \
     X(reset, "stream reset")                                                                                 \
     X(half_open, "stream half open")                                                                         \
     X(half_close, "stream half closed")                                                                      \
@@ -51,6 +54,9 @@ void faults_look(struct faults *faults);
 
 /* There was but one fault, and one that no group can survive. */
 bool faults_must_show(const struct faults *faults);
+
+/* The process that was late, where nothing else happened but to the rendezvous; else NULL. */
+const struct process *faults_only_late(const struct faults *faults);
 
 /* The error of the user that this process is to make with its call number `index` (from 0), or FAULT_KINDS.
  */

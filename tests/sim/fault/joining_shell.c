@@ -1,5 +1,5 @@
-/* Joining, as engine/join.c does it.  MEETING -> (connected) -> ANNOUNCED ->
- * (welcome) -> WIRING -> over. */
+/* Joining, as engine/join.c does it.  MEETING -> (connected) -> ANNOUNCED -> (welcome) -> WIRING -> (ring
+ * connected) -> CARDS -> over. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,17 +24,19 @@ static void joining_stop(struct comm *comm, const struct tutti_error *why)
     struct control_stream **rendezvous = &comm->connection[SIDE_RENDEZVOUS];
     if (j->state == JOIN_OVER)
         return;
-    if (*rendezvous && why->code < 0) {
+    if (*rendezvous && why->code < 0 && j->state != JOIN_CARDS) {
         if (j->state == JOIN_WIRING)
             wiring_shell_tell(comm, *rendezvous, why, false);
         control_stream_close(*rendezvous, j->state == JOIN_WIRING);
         *rendezvous = NULL;
     }
-    wiring_shell_stop(comm, why);
+    if (j->state != JOIN_CARDS)
+        wiring_shell_stop(comm, why);
     network_hang_up(&j->dial);
     event_cancel(&comm->sim->network, &j->retry);
     event_cancel(&comm->sim->network, &j->deadline);
-    network_unlisten(&j->listener);
+    if (why->code < 0 && j->state != JOIN_CARDS)
+        door_close(comm);
     j->state = JOIN_OVER;
 }
 
@@ -61,6 +63,8 @@ void join_on_deadline(void *context)
     bool silent = comm->re_forms && comm->previous.embedded && !comm->joining.waiting_told;
     if (comm->joining.state == JOIN_WIRING)
         finish_with(comm, TUTTI_ERR_TIMEOUT, "the ring could not be connected in time");
+    else if (comm->joining.state == JOIN_CARDS)
+        finish_with(comm, TUTTI_ERR_TIMEOUT, "the cards of some ranks did not come round the ring in time");
     else if (comm->joining.state == JOIN_ANNOUNCED && !silent)
         finish_with(comm, TUTTI_ERR_TIMEOUT, comm->joining.why.message);
     else
@@ -106,7 +110,8 @@ static void on_welcome(struct comm *comm, const Wire__Welcome *welcome)
         struct control_stream *rendezvous = comm->connection[SIDE_RENDEZVOUS];
         comm->connection[SIDE_RENDEZVOUS] = NULL;
         control_stream_close(rendezvous, true);
-        join_finish(comm, &error);
+        comm->joining.state = JOIN_CARDS;
+        roll_shell_open(comm);
         return;
     }
     comm->joining.next_address = atoi(welcome->next->addresses[0] + strlen("unix:@"));
@@ -211,10 +216,10 @@ static void send_join(struct comm *comm)
 {
     const struct options *options = &comm->sim->options;
     const struct process *process = comm->process;
-    char job[] = "job", host[16], host_name[16], address[32], *addresses[] = {address};
+    char job[] = "job", agreement[48], host[16], host_name[16], address[32], *addresses[] = {address};
     snprintf(host, sizeof host, "host%d", process->node->host);
     snprintf(host_name, sizeof host_name, "h%d", process->node->host);
-    snprintf(address, sizeof address, "unix:@%d", comm->joining.listener.address);
+    snprintf(address, sizeof address, "unix:@%d", comm->door.listener.address);
     Wire__Join body = WIRE__JOIN__INIT;
     body.job = job;
     body.member_id = (ProtobufCBinaryData){MEMBER_ID_BYTES, comm->place.member_id};
@@ -225,6 +230,8 @@ static void send_join(struct comm *comm)
     body.pid = 100 + (uint32_t)process->number;
     body.addresses = addresses;
     body.n_addresses = 1;
+    snprintf(agreement, sizeof agreement, "TUTTI_DETERMINISTIC=%d", options->deterministic);
+    body.agreement = agreement;
     body.slice_bytes = options->slice_bytes;
     body.checksum = options->checksum;
     body.join_timeout_ms = join_left_ms(comm) > 1 ? (uint32_t)join_left_ms(comm) : 1;
@@ -256,9 +263,7 @@ static void on_met(void *context, struct end *end)
         join_retry(comm);
         return;
     }
-    if (!comm->joining.listener.node)
-        network_listen(&comm->sim->network, &comm->joining.listener, comm->node, 0, wiring_shell_accept,
-                       comm);
+    door_listen(comm);
     comm->connection[SIDE_RENDEZVOUS] = control_stream_new(&comm->sim->network, end, &events, comm);
     send_join(comm);
 }
@@ -297,8 +302,7 @@ struct comm *comm_begin(struct process *process, const struct comm *failed)
     memset(comm->place.member_id, 1 + process->number, MEMBER_ID_BYTES);
     comm->failure = comm->joining.why = (struct tutti_error)TUTTI_ERROR_INIT;
     comm->reformed = (struct tutti_reform_info)TUTTI_REFORM_INFO_INIT;
-    for (int i = 0; i < INCOMING_MAX; i++)
-        comm->joining.incoming[i].comm = comm;
+    TAILQ_INIT(&comm->door.visitors);
     if (failed) {
         comm->re_forms = true;
         comm->previous = (struct comm_previous){

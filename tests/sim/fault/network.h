@@ -65,6 +65,7 @@ struct node {
     bool dead;      /* its process has ended */
     bool unplugged; /* with its host: nobody is told */
     bool frozen;
+    bool refuses; /* whoever dials it */
     struct event_list held;
     struct end_list ends; /* that are open in this process */
     struct event death;
@@ -100,6 +101,7 @@ struct stream {
     struct network *network;
     struct end ends[2];
     struct pipe pipes[2]; /* pipes[i] carries what ends[i] writes */
+    int64_t extra_ns;     /* that everything takes longer */
     LIST_ENTRY(stream) entry;
 };
 LIST_HEAD(stream_list, stream);
@@ -138,6 +140,7 @@ struct network {
     struct listener_list listeners;
     struct control_list controls; /* of control_stream.h */
     int last_address, open_ends;
+    const struct node *harmed; /* at the other end of the link that a failpoint has harmed; NULL: none */
     /* What kind of network it is. */
     int64_t delay_min_ns, delay_max_ns, dial_max_ns;
     uint32_t capacity;

@@ -33,6 +33,8 @@ static void frame_begin(struct piped_link *p, const struct frame *frame, const v
     struct frame sent = *frame;
     p->begun = true;
     p->cut_at = 0;
+    if (action != FAIL_NOT)
+        p->node->network->harmed = end_other(p->end)->node;
     if (frame->flags & FRAME_HAS_PAYLOAD_CRC)
         sent.payload_crc = crc32c(0, payload, frame->length);
     if (action == FAIL_corrupt_payload)
@@ -83,7 +85,7 @@ static int piped_send(struct link *link, struct frame *frame, const void *payloa
 
 /* ---- Receiving ----------------------------------------------------------------------------------- */
 
-static int header_done(struct piped_link *p, uint32_t length, struct tutti_error *error)
+static int header_done(struct piped_link *p, struct tutti_error *error)
 {
     int status = frame_decode(p->header_in, &p->frame_in, error);
     if (status < 0) {
@@ -91,7 +93,7 @@ static int header_done(struct piped_link *p, uint32_t length, struct tutti_error
         return status;
     }
     p->decoded = true;
-    return p->frame_in.length == length ? LINK_DONE : LINK_UNEXPECTED;
+    return LINK_DONE;
 }
 
 static int frame_done(struct piped_link *p, const void *payload, uint32_t length, struct tutti_error *error)
@@ -106,11 +108,34 @@ static int frame_done(struct piped_link *p, const void *payload, uint32_t length
     return error->code;
 }
 
-static int receive_piece(struct piped_link *p, void *payload, uint32_t whole)
+static int receive_piece(struct piped_link *p, void *payload, uint32_t whole, struct tutti_error *error)
 {
-    if (p->received < FRAME_HEADER_BYTES)
-        return end_read(p->end, p->header_in + p->received, FRAME_HEADER_BYTES - p->received);
-    return end_read(p->end, (uint8_t *)payload + (p->received - FRAME_HEADER_BYTES), whole - p->received);
+    int n =
+        p->received < FRAME_HEADER_BYTES
+            ? end_read(p->end, p->header_in + p->received, FRAME_HEADER_BYTES - p->received)
+            : end_read(p->end, (uint8_t *)payload + (p->received - FRAME_HEADER_BYTES), whole - p->received);
+    if (n == READ_NOTHING)
+        return LINK_AGAIN;
+    if (n < 0)
+        return lost(p, "receiving", n == READ_END ? "it was closed there" : "Connection reset by peer",
+                    error);
+    p->received += (uint32_t)n;
+    p->link.received_bytes += (uint64_t)n;
+    return LINK_DONE;
+}
+
+static int piped_peek(struct link *link, struct frame *frame, struct tutti_error *error)
+{
+    struct piped_link *p = (struct piped_link *)link;
+    while (p->received < FRAME_HEADER_BYTES) {
+        int result = receive_piece(p, NULL, FRAME_HEADER_BYTES, error);
+        if (result != LINK_DONE)
+            return result;
+    }
+    int result = p->decoded ? LINK_DONE : header_done(p, error);
+    if (result == LINK_DONE)
+        *frame = p->frame_in;
+    return result;
 }
 
 static int piped_recv(struct link *link, struct frame *frame, void *payload, uint32_t length,
@@ -118,24 +143,12 @@ static int piped_recv(struct link *link, struct frame *frame, void *payload, uin
 {
     struct piped_link *p = (struct piped_link *)link;
     uint32_t whole = FRAME_HEADER_BYTES + length;
-    while (p->received < whole) {
-        int n = receive_piece(p, payload, whole);
-        if (n == READ_NOTHING)
-            return LINK_AGAIN;
-        if (n < 0)
-            return lost(p, "receiving", n == READ_END ? "it was closed there" : "Connection reset by peer",
-                        error);
-        p->received += (uint32_t)n;
-        link->received_bytes += (uint64_t)n;
-        if (p->received >= FRAME_HEADER_BYTES && !p->decoded) {
-            int result = header_done(p, length, error);
-            *frame = p->frame_in;
-            if (result != LINK_DONE)
-                return result;
-        }
-    }
-    *frame = p->frame_in;
-    return frame_done(p, payload, length, error);
+    int result = piped_peek(link, frame, error);
+    if (result == LINK_DONE && frame->length != length)
+        return LINK_UNEXPECTED;
+    while (result == LINK_DONE && p->received < whole)
+        result = receive_piece(p, payload, whole, error);
+    return result == LINK_DONE ? frame_done(p, payload, length, error) : result;
 }
 
 static int piped_recv_loan(struct link *link, struct frame *frame, const void **payload, uint32_t length,
@@ -164,8 +177,8 @@ static void piped_free(struct link *link)
 struct link *piped_link_new(struct end *end, int peer, const char *peer_text, uint32_t loan_bytes,
                             struct failpoints *failpoints, void (*ready)(void *context), void *context)
 {
-    static const struct link_ops ops = {"virtual",       piped_send,       piped_recv,
-                                        piped_recv_loan, piped_descriptor, piped_free};
+    static const struct link_ops ops = {"virtual",  piped_send,       piped_recv, piped_recv_loan,
+                                        piped_peek, piped_descriptor, piped_free};
     struct piped_link *p = world_alloc(sizeof *p);
     p->link.ops = &ops;
     p->link.peer = peer;

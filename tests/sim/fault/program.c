@@ -4,6 +4,7 @@
 #include <string.h>
 #include "tests/sim/fault/allocation.h"
 #include "tests/sim/fault/data.h"
+#include "tests/sim/fault/exchange.h"
 #include "tests/sim/fault/faults.h"
 #include "tests/sim/fault/server.h"
 #include "tests/sim/fault/world.h"
@@ -30,55 +31,12 @@ struct program {
     int count, made, pending; /* calls of this group: planned, made, not complete */
     struct planned_call plan[CALLS_MAX];
     struct invocation *kept; /* of failed calls, to the end of the run */
+    struct exchange *kept_exchanges; /* likewise */
     struct invocation *barrier;
     int64_t began_ns, frozen_ns; /* of what is under way: joining or finalizing */
     bool waits;                  /* for calls, before it goes on */
     struct tutti_error first;    /* the failure of this group, as it was first told */
 };
-
-/* ---- The plan ------------------------------------------------------------------------------------ */
-
-static uint32_t draw_count(const struct options *options, uint64_t *random, int operation, int size)
-{
-    uint64_t kind = random_below(random, 100);
-    uint32_t slice = options->slice_bytes / 8,
-             parts = operation == TUTTI_ALL_REDUCE || operation == TUTTI_BROADCAST ? 1 : (uint32_t)size;
-    if (kind < 8)
-        return 0;
-    if (kind < 55)
-        return 1 + (uint32_t)random_below(random, (uint64_t)size + 2);
-    uint32_t slices = kind < 90 ? 4 : 20;
-    uint32_t count = (1 + (uint32_t)random_below(random, slices * slice)) / parts;
-    return count > 0 ? count : 1;
-}
-
-int program_plan_length(uint64_t seed, uint32_t generation)
-{
-    uint64_t random = seed * 1000003 + generation * 7919 + 17;
-    uint64_t most = generation > 1 ? 6 : random_chance(&random, 60) ? CALLS_MAX : 6;
-    return (int)random_below(&random, most + 1);
-}
-
-static void make_plan(struct program *p, const struct group_place *place)
-{
-    static const uint8_t operations[] = {TUTTI_ALL_REDUCE,     TUTTI_ALL_REDUCE, TUTTI_ALL_REDUCE,
-                                         TUTTI_BROADCAST,      TUTTI_ALL_GATHER, TUTTI_GATHER,
-                                         TUTTI_REDUCE_SCATTER, TUTTI_BARRIER};
-    uint64_t random = p->sim->seed * 7919 + place->generation;
-    p->count = program_plan_length(p->sim->seed, place->generation);
-    for (int i = 0; i < p->count; i++) {
-        struct planned_call *call = &p->plan[i];
-        call->operation = operations[random_below(&random, sizeof operations)];
-        bool rooted = call->operation == TUTTI_BROADCAST || call->operation == TUTTI_GATHER;
-        call->type = random_chance(&random, 50) ? TUTTI_INT64 : TUTTI_FLOAT32;
-        call->root = rooted ? (uint32_t)random_below(&random, (uint64_t)place->size) : 0;
-        call->count = call->operation == TUTTI_BARRIER
-                          ? 0
-                          : draw_count(&p->sim->options, &random, call->operation, place->size);
-        call->in_place = random_chance(&random, 30);
-        call->asynchronous = random_chance(&random, 20);
-    }
-}
 
 /* ---- The end ------------------------------------------------------------------------------------- */
 
@@ -186,7 +144,7 @@ void process_joined(struct comm *comm, const struct tutti_error *result)
     }
     for (struct comm *older = comm->older; older; older = older->older)
         comm_free(older);
-    make_plan(p, &comm->place);
+    p->count = plan_make(p->sim, comm->place.generation, comm->place.size, p->plan);
     p->state = RUNNING;
     world_joined(p->sim->world, comm);
     faults_joined(p->sim->faults, p->process);
@@ -200,13 +158,11 @@ static struct invocation *invocation_new(struct program *p, const struct planned
     struct comm *comm = p->process->comm;
     struct invocation *v = world_alloc_raw(sizeof *v);
     memset(v, 0, offsetof(struct call, executor));
-    uint64_t salt = comm->sequence * 31 + comm->place.generation;
-    data_init(&v->data, planned, comm->place.rank, comm->place.size, salt);
-    v->call.print = v->data.print;
-    v->call.send = v->data.send;
-    v->call.recv = v->data.recv;
+    data_init(&v->data, planned, comm->place.rank, comm->place.size);
+    v->call.args = v->data.call;
+    v->call.args.algorithm = plan_algorithm(planned, &comm->select);
+    v->call.args.timeout_ms = (int)p->sim->options.call_timeout_ms;
     v->call.scratch = NULL;
-    v->call.timeout_ms = p->sim->options.call_timeout_ms;
     v->began_ns = p->sim->network.now_ns;
     v->frozen_ns = world_frozen_ns(p->sim->world, p->process);
     v->kept = NULL;
@@ -222,6 +178,21 @@ static void keep(struct program *p, struct invocation *v)
     statistics.calls_failed++;
 }
 
+static void keep_exchange(struct program *p, struct exchange *x)
+{
+    exchange_poison(x);
+    x->kept = p->kept_exchanges;
+    p->kept_exchanges = x;
+    statistics.calls_failed++;
+}
+
+/* Something has completed that it may have waited for. */
+static void go_on_when_done(struct program *p)
+{
+    if (p->waits && p->pending == 0)
+        go_on_after(p, 0);
+}
+
 void process_called(struct call *call)
 {
     struct invocation *v = (struct invocation *)call;
@@ -229,7 +200,7 @@ void process_called(struct call *call)
     struct program *p = comm->process->program;
     network_trace(&p->sim->network, (uint64_t)call->status ^ call->executor.operation.sequence << 8);
     world_returned(p->sim->world, comm, "a call", v->began_ns, v->frozen_ns,
-                   world_call_bound_ms(call->timeout_ms));
+                   world_call_bound_ms(call->args.timeout_ms));
     bool is_last = v == p->barrier;
     p->pending--;
     if (is_last)
@@ -239,17 +210,41 @@ void process_called(struct call *call)
         return; /* process_failed() follows, in one that lives */
     }
     if (!data_is_right(&v->data))
-        sim_violated(p->sim, "a call that returns well has the right result", "process %d, operation %llu",
-                     p->process->number, (unsigned long long)call->executor.operation.sequence);
+        sim_violated(p->sim, "a call that returns well has the right result",
+                     "process %d, operation %llu, %s by %s", p->process->number,
+                     (unsigned long long)call->executor.operation.sequence, operation_name(call->args.op),
+                     call->executor.schedule->algorithm);
     statistics.calls_right++;
-    int64_t until_ns = v->began_ns + call->timeout_ms * NS_PER_MS;
+    statistics.algorithms[call->args.op][call->executor.operation.call.algorithm]++;
+    int64_t until_ns = v->began_ns + call->args.timeout_ms * NS_PER_MS;
     data_free(&v->data);
     world_free(v);
     faults_called(p->sim->faults, p->process, comm->completed);
     if (is_last)
         comm_say_goodbye(comm, until_ns);
-    else if (p->waits && p->pending == 0)
-        go_on_after(p, 0);
+    else
+        go_on_when_done(p);
+}
+
+void process_exchanged(struct letters *letters)
+{
+    struct exchange *x = (struct exchange *)letters;
+    struct comm *comm = letters->comm;
+    struct program *p = comm->process->program;
+    network_trace(&p->sim->network, (uint64_t)letters->status ^ (uint64_t)x->number << 16);
+    world_returned(p->sim->world, comm, "an exchange of messages", x->began_ns, x->frozen_ns,
+                   world_call_bound_ms(letters->timeout_ms));
+    p->pending--;
+    if (letters->status < 0 || comm->node->dead) {
+        keep_exchange(p, x);
+        return;
+    }
+    if (!exchange_is_right(x))
+        sim_violated(p->sim, "every message arrives once and whole", "process %d, exchange %d",
+                     p->process->number, x->number);
+    statistics.exchanges_right++;
+    exchange_free(x);
+    go_on_when_done(p);
 }
 
 static int64_t draw_thinking(struct program *p)
@@ -262,7 +257,7 @@ static int64_t draw_thinking(struct program *p)
 
 static void finalize(struct program *p)
 {
-    static const struct planned_call barrier = {.operation = TUTTI_BARRIER, .count = 1};
+    static const struct planned_call barrier = {.operation = TUTTI_BARRIER};
     struct comm *comm = p->process->comm;
     struct invocation *v = p->barrier = invocation_new(p, &barrier);
     p->state = FINALIZING;
@@ -278,19 +273,35 @@ static void finalize(struct program *p)
     }
 }
 
+/* Makes the call another one than the others make. */
+static void differ(struct program *p, struct planned_call *planned, const char **algorithm)
+{
+    const struct comm *comm = p->process->comm;
+    uint64_t kind = random_below(&p->process->random, 3);
+    *algorithm = kind == 0 && planned->pick > 0
+                     ? plan_other_algorithm(planned, &comm->select, plan_algorithm(planned, &comm->select))
+                     : NULL;
+    if (*algorithm)
+        return;
+    if (planned->operation == TUTTI_BARRIER || operation_has_counts(planned->operation))
+        *planned = (struct planned_call){.operation = TUTTI_ALL_REDUCE,
+                                         .type = TUTTI_INT64,
+                                         .reduction = TUTTI_SUM,
+                                         .count = 3};
+    else if (operation_has_root(planned->operation) && kind == 1)
+        planned->root = (planned->root + 1) % (uint32_t)comm->place.size;
+    else
+        planned->count++;
+}
+
 /* What the user of this rank does wrong before this call; true when that was the end. */
-static bool err(struct program *p, struct planned_call *planned)
+static bool err(struct program *p, struct planned_call *planned, const char **algorithm)
 {
     struct comm *comm = p->process->comm;
     enum fault_kind error = faults_of_user(p->sim->faults, p->process, comm->place.generation, p->made);
     switch (error) {
     case FAULT_differ:
-        if (planned->operation == TUTTI_BARRIER)
-            *planned = (struct planned_call){.operation = TUTTI_ALL_REDUCE, .type = TUTTI_INT64, .count = 3};
-        else if (planned->operation == TUTTI_BROADCAST && random_chance(&p->process->random, 50))
-            planned->root = (planned->root + 1) % (uint32_t)comm->place.size;
-        else
-            planned->count++;
+        differ(p, planned, algorithm);
         return false;
     case FAULT_late:
         go_on_after(p, (p->sim->options.call_timeout_ms + 1500) * NS_PER_MS);
@@ -306,30 +317,61 @@ static bool err(struct program *p, struct planned_call *planned)
     }
 }
 
+/* True: it is under way, or done. */
+static bool make_exchange(struct program *p, const struct planned_call *planned)
+{
+    struct comm *comm = p->process->comm;
+    struct exchange *x =
+        exchange_new(planned, p->made, comm->place.rank, comm->place.size, &p->process->random);
+    x->began_ns = p->sim->network.now_ns;
+    x->frozen_ns = world_frozen_ns(p->sim->world, p->process);
+    x->letters.timeout_ms = p->sim->options.call_timeout_ms;
+    if (x->letters.count == 0) {
+        exchange_free(x);
+        return true;
+    }
+    p->pending++;
+    if (comm_exchange(comm, &x->letters) == TUTTI_PENDING)
+        return true;
+    p->pending--;
+    keep_exchange(p, x);
+    return false;
+}
+
+static bool make_call(struct program *p, struct planned_call *planned, const char *algorithm)
+{
+    struct invocation *v = invocation_new(p, planned);
+    if (algorithm)
+        v->call.args.algorithm = algorithm;
+    p->pending++;
+    if (comm_call(p->process->comm, &v->call) == TUTTI_PENDING)
+        return true;
+    p->pending--;
+    keep(p, v);
+    return false;
+}
+
 static void go_on(void *context)
 {
     struct program *p = context;
     struct comm *comm = p->process->comm;
+    const char *algorithm = NULL;
     p->waits = false;
     if (comm->failed || p->state != RUNNING)
         return; /* process_failed() goes on */
     if (p->made == p->count) {
-        finalize(p);
+        p->waits = comm->letters != NULL; /* finalizing drains the messages first */
+        if (!p->waits)
+            finalize(p);
         return;
     }
     struct planned_call planned = p->plan[p->made];
-    if (err(p, &planned))
+    bool exchanges = planned.operation == TUTTI_SEND;
+    if (!exchanges && err(p, &planned, &algorithm))
         return;
-    struct invocation *v = invocation_new(p, &planned);
+    bool made = exchanges ? make_exchange(p, &planned) : make_call(p, &planned, algorithm);
     p->made++;
-    p->pending++;
-    int status = comm_call(comm, &v->call);
-    if (status != TUTTI_PENDING) {
-        p->pending--;
-        keep(p, v);
-        return;
-    }
-    if (comm->failed)
+    if (!made || comm->failed)
         return;
     p->waits = !planned.asynchronous && p->pending > 0;
     if (!p->waits)
@@ -395,28 +437,51 @@ static void free_invocation(struct invocation *v)
     world_free(v);
 }
 
-void program_free(struct program *p)
+/* What a process that was killed has left under way. */
+static void free_pending(struct comm *comm)
 {
-    struct comm *comm, *older;
-    for (comm = p->process->comm; comm; comm = comm->older)
-        for (struct call *call = comm->head, *next; call; call = next) {
-            next = call->next;
-            comm->head = next;
-            free(call->scratch);
-            free_invocation((struct invocation *)call);
-        }
-    for (comm = p->process->comm; comm; comm = older) {
-        older = comm->older;
-        comm_release(comm);
+    while (comm->head) {
+        struct call *call = comm->head;
+        comm->head = call->next;
+        free(call->scratch);
+        free_invocation((struct invocation *)call);
     }
+    while (comm->letters) {
+        struct letters *letters = comm->letters;
+        comm->letters = letters->next;
+        exchange_free((struct exchange *)letters);
+    }
+}
+
+static void free_kept(struct program *p)
+{
+    static const char rule[] = "nothing is written after a call has returned";
     while (p->kept) {
         struct invocation *v = p->kept;
         p->kept = v->kept;
         if (!data_is_poisoned(&v->data))
-            sim_violated(p->sim, "nothing is written after a call has returned", "process %d",
-                         p->process->number);
+            sim_violated(p->sim, rule, "process %d", p->process->number);
         free_invocation(v);
     }
+    while (p->kept_exchanges) {
+        struct exchange *x = p->kept_exchanges;
+        p->kept_exchanges = x->kept;
+        if (!exchange_is_poisoned(x))
+            sim_violated(p->sim, rule, "process %d, an exchange", p->process->number);
+        exchange_free(x);
+    }
+}
+
+void program_free(struct program *p)
+{
+    struct comm *comm, *older;
+    for (comm = p->process->comm; comm; comm = comm->older)
+        free_pending(comm);
+    for (comm = p->process->comm; comm; comm = older) {
+        older = comm->older;
+        comm_release(comm);
+    }
+    free_kept(p);
     event_cancel(&p->sim->network, &p->next);
     world_free(p);
 }

@@ -7,8 +7,6 @@
 #include "tests/sim/fault/comm.h"
 
 struct program *program_new(struct process *process);
-/* How many calls a group of that generation makes before it finalizes. */
-int program_plan_length(uint64_t seed, uint32_t generation);
 
 void program_start(struct program *program, int64_t delay_ns);
 bool program_has_ended(const struct program *program);

@@ -27,7 +27,7 @@ static void on_look(void *context, struct membership_calls *calls)
     const struct comm *comm = context;
     *calls = (struct membership_calls){.latest = comm->sequence};
     if (comm->sequence > 0)
-        calls->latest_call = comm->recent_calls[comm->sequence % COMM_RECENT_CALLS];
+        calls->latest_call = comm->recent_calls[comm->sequence % EXECUTOR_RECENT_CALLS];
     const struct operation *operation = comm_operation_under_way(comm);
     if (operation) {
         calls->under_way = operation->sequence;
@@ -38,9 +38,9 @@ static void on_look(void *context, struct membership_calls *calls)
 static bool on_recall(void *context, uint64_t sequence, struct fingerprint *call)
 {
     const struct comm *comm = context;
-    bool known = sequence > 0 && sequence <= comm->sequence && sequence + COMM_RECENT_CALLS > comm->sequence;
+    bool known = sequence > 0 && sequence <= comm->sequence && sequence + EXECUTOR_RECENT_CALLS > comm->sequence;
     if (known)
-        *call = comm->recent_calls[sequence % COMM_RECENT_CALLS];
+        *call = comm->recent_calls[sequence % EXECUTOR_RECENT_CALLS];
     return known;
 }
 
@@ -109,7 +109,7 @@ void ring_shell_open(struct comm *comm, struct end *const control[2], struct con
     if (rendezvous)
         control_stream_hand_over(rendezvous, &events, comm);
     const struct membership_output output = {comm,      on_send,    on_fail,   on_look,
-                                             on_recall, on_missing, on_goodbye};
+                                             on_recall, on_missing, on_goodbye, roll_shell_on_card};
     /* As long as a neighbour may go on wiring. */
     int64_t grace_ms = options->join_timeout_ms > WIRING_MIN_MS ? options->join_timeout_ms : WIRING_MIN_MS;
     comm->ring_open = true;
@@ -117,6 +117,7 @@ void ring_shell_open(struct comm *comm, struct end *const control[2], struct con
                     grace_ms, rendezvous != NULL, sim_now_ms(comm->sim));
     event_set(network, &comm->heartbeat, comm->node, options->heartbeat_ms * NS_PER_MS / MEMBERSHIP_TICKS,
               on_heartbeat, comm);
+    roll_shell_open(comm);
     failpoint_hit(&comm->process->failpoints, FAILPOINT_ring_open);
 }
 
@@ -132,6 +133,7 @@ static void send_abort(void *context)
     struct comm *comm = context;
     if (comm->ring_open)
         membership_tell(&comm->membership, &comm->failure);
+    mesh_shell_stop(comm);
     comm->abort_sent = true;
     failpoint_hit(&comm->process->failpoints, FAILPOINT_abort_sent);
     process_failed(comm);
@@ -153,6 +155,8 @@ void comm_fail(struct comm *comm, const struct tutti_error *cause, bool noticed_
     world_failed(comm->sim->world, comm, noticed_here);
     comm_fail_pending(comm);
     event_set(&comm->sim->network, &comm->abort_task, comm->node, 0, send_abort, comm);
+    if (comm->joining.state == JOIN_CARDS)
+        join_finish(comm, &comm->failure);
 }
 
 static void drain(void *context)
@@ -226,15 +230,15 @@ static void cancel_events(struct comm *comm)
                               &comm->announce_task,
                               &comm->ask_task,
                               &comm->goodbye_limit,
+                              &comm->mesh_task,
+                              &comm->go_on,
                               &comm->joining.retry,
                               &comm->joining.deadline,
-                              &comm->joining.dial.event,
-                              &comm->joining.outgoing[DATA].retry,
-                              &comm->joining.outgoing[CONTROL].retry,
-                              &comm->joining.outgoing[DATA].dial.event,
-                              &comm->joining.outgoing[CONTROL].dial.event};
+                              &comm->joining.dial.event};
     for (size_t i = 0; i < sizeof events / sizeof events[0]; i++)
         event_cancel(network, events[i]);
+    for (int role = 0; role < ROLES; role++)
+        dialler_stop(&comm->joining.outgoing[role].dialler);
 }
 
 void comm_free(struct comm *comm)
@@ -259,6 +263,8 @@ void comm_free(struct comm *comm)
         comm->connection[side] = NULL;
     }
     cancel_events(comm);
+    door_close(comm);
+    mesh_shell_free(comm);
     calls_free(comm);
 }
 
@@ -267,7 +273,10 @@ void comm_release(struct comm *comm)
     if (!comm->freed) { /* its process has ended */
         comm->freed = true;
         cancel_events(comm);
+        door_close(comm);
+        mesh_shell_free(comm);
         calls_free(comm);
     }
+    roster_close(&comm->roster);
     world_free(comm);
 }

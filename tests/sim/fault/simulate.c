@@ -73,6 +73,8 @@ static void draw_options(struct options *o, uint64_t *random)
     o->checksum = random_chance(random, 40);
     o->embedded = random_chance(random, 35);
     o->any_rank = !o->embedded && random_chance(random, 40);
+    o->deterministic = random_chance(random, 25);
+    o->messages = random_chance(random, 40);
 }
 
 static void draw_network(struct network *n, uint64_t *random)
@@ -206,6 +208,25 @@ static bool run(struct simulation *sim, uint64_t seed, bool verbose, uint64_t *h
 
 /* ---- All runs ------------------------------------------------------------------------------------ */
 
+/* How often each was run; for a _v apart from the plain operation. */
+static void print_algorithms(void)
+{
+    for (int operation = 1; operation < OPERATION_COUNT; operation++) {
+        const char *before = operation_name(operation), *between = ": ";
+        for (int number = 0; number < 256; number++) {
+            uint64_t count = statistics.algorithms[operation][number];
+            if (count == 0)
+                continue;
+            printf("%s%s%s%s %" PRIu64, *before ? "           " : "", before, between,
+                   algorithm_by_number(algorithm_operation(operation), number)->name, count);
+            before = "";
+            between = ", ";
+        }
+        if (!*before)
+            putchar('\n');
+    }
+}
+
 static void print_statistics(double seconds)
 {
     const struct statistics *s = &statistics;
@@ -218,6 +239,8 @@ static void print_statistics(double seconds)
     printf("%10" PRIu64 " groups, %" PRIu64 " of them re-formed\n", s->groups, s->reformed);
     printf("%10" PRIu64 " calls with the right result, %" PRIu64 " with an error, %" PRIu64 " finalized\n",
            s->calls_right, s->calls_failed, s->finalized);
+    printf("%10" PRIu64 " exchanges of messages\n", s->exchanges_right);
+    print_algorithms();
     printf("%10" PRIu64 " refused, %" PRIu64 " found no rendezvous\n", s->refused, s->unreachable);
     for (int code = 0; code < 64; code++)
         if (s->causes[code] > 0)

@@ -7,7 +7,6 @@
 #include "tests/sim/fault/network.h"
 
 #define RANKS_MAX          16
-#define CALLS_MAX          20
 #define RENDEZVOUS_ADDRESS 1000000 /* where the rendezvous listens; members listen at small numbers */
 
 struct options {
@@ -17,7 +16,9 @@ struct options {
     uint32_t slice_bytes;
     bool checksum;
     bool embedded; /* rank 0 serves the rendezvous; else a process of its own does */
-    bool any_rank; /* ranks are assigned on arrival */
+    bool any_rank;      /* ranks are assigned on arrival */
+    bool deterministic; /* sums in the order of the ranks */
+    bool messages;      /* programs send and receive, too */
 };
 
 struct process {

@@ -123,7 +123,7 @@ static void schedule_arrival(struct end *writer)
     struct network *n = writer->stream->network;
     struct pipe *pipe = pipe_out(writer);
     if (!event_is_set(&pipe->arrival) && (pipe->used > pipe->visible || pipe->finished))
-        event_set(n, &pipe->arrival, NULL, draw_delay(n), on_arrival, writer);
+        event_set(n, &pipe->arrival, NULL, draw_delay(n) + writer->stream->extra_ns, on_arrival, writer);
 }
 
 static void on_arrival(void *context)
@@ -384,7 +384,7 @@ static void on_dial_arrived(void *context)
     struct dial *dial = context;
     struct network *n = dial->network;
     struct listener *listener = network_find_listener(n, dial->address);
-    if (listener && !dial->node->dead) {
+    if (listener && !dial->node->dead && !listener->node->refuses) {
         struct stream *stream = stream_new(n, dial->node, listener->node);
         dial->end = &stream->ends[0];
         stream->ends[1].accepting = listener;

@@ -4,10 +4,6 @@
 #include "tests/sim/fault/comm.h"
 #include "tests/sim/fault/piped_link.h"
 
-#define RETRY_NS        (20 * NS_PER_MS)
-#define ACCEPT_PAUSE_NS (100 * NS_PER_MS)
-#define HELLO_TRIES     64 /* writes of a hello, since a write may go in part */
-
 static const uint8_t role_number[ROLES] = {HELLO_DATA, HELLO_CONTROL};
 
 static void drop_end(struct end **end)
@@ -61,189 +57,97 @@ void wiring_shell_stop(struct comm *comm, const struct tutti_error *why)
     struct joining *j = &comm->joining;
     if (why->code < 0) {
         /* Also where the answer to our hello is still under way: the next rank may have its ring already. */
-        tell_neighbour(comm, &j->outgoing[CONTROL].end, why);
+        struct outgoing *control = &j->outgoing[CONTROL];
+        tell_neighbour(comm, control->dialler.end ? &control->dialler.end : &control->end, why);
         tell_neighbour(comm, &j->accepted[CONTROL], why);
     }
     for (int role = 0; role < ROLES; role++) {
-        network_hang_up(&j->outgoing[role].dial);
-        event_cancel(&comm->sim->network, &j->outgoing[role].retry);
+        dialler_stop(&j->outgoing[role].dialler);
         drop_end(&j->outgoing[role].end);
         drop_end(&j->accepted[role]);
     }
-    for (int i = 0; i < INCOMING_MAX; i++)
-        drop_end(&j->incoming[i].end);
 }
 
-/* ---- Wiring: to the next rank -------------------------------------------------------------------- */
-
-static bool send_hello(struct end *end, const struct hello *hello)
-{
-    uint8_t bytes[HELLO_BYTES];
-    uint32_t sent = 0;
-    hello_encode(hello, bytes);
-    for (int i = 0; i < HELLO_TRIES && sent < HELLO_BYTES; i++) {
-        int n = end_write(end, bytes + sent, HELLO_BYTES - sent);
-        if (n < 0)
-            return false;
-        sent += (uint32_t)n;
-    }
-    return sent == HELLO_BYTES;
-}
+/* ---- To the next rank -------------------------------------------------------------------------- */
 
 static void wiring_complete(struct comm *comm);
 
 static void check_complete(struct comm *comm)
 {
     for (int role = 0; role < ROLES; role++)
-        if (!comm->joining.outgoing[role].done || !comm->joining.accepted[role])
+        if (!comm->joining.outgoing[role].end || !comm->joining.accepted[role])
             return;
     wiring_complete(comm);
 }
 
-static void outgoing_connect(void *context);
-
-static void outgoing_failed(struct outgoing *outgoing)
+static int on_check(void *context, const struct hello *answer, struct tutti_error *error)
 {
-    drop_end(&outgoing->end);
-    event_set(&outgoing->comm->sim->network, &outgoing->retry, outgoing->comm->node, RETRY_NS,
-              outgoing_connect, outgoing);
+    const struct outgoing *outgoing = context;
+    return place_check_answer(&outgoing->comm->place, answer, error);
 }
 
-static void on_answer(void *context)
+static void on_dialled(void *context, struct end *end, const struct tutti_error *why)
 {
     struct outgoing *outgoing = context;
-    struct hello hello;
-    struct tutti_error error;
-    while (outgoing->have < HELLO_BYTES) {
-        int n = end_read(outgoing->end, outgoing->answer + outgoing->have, HELLO_BYTES - outgoing->have);
-        if (n == READ_NOTHING)
-            return;
-        if (n < 0) {
-            outgoing_failed(outgoing);
-            return;
-        }
-        outgoing->have += (uint32_t)n;
-    }
-    if (hello_decode(outgoing->answer, &hello, &error) < 0 ||
-        place_check_answer(&outgoing->comm->place, &hello, &error) < 0) {
-        outgoing_failed(outgoing);
-        return;
-    }
-    outgoing->end->ready = NULL; /* what follows is the group's */
-    outgoing->done = true;
+    (void)why;
+    outgoing->end = end;
     check_complete(outgoing->comm);
 }
 
-static void on_dialled(void *context, struct end *end)
+static void dial_next(struct comm *comm, int role)
 {
-    struct outgoing *outgoing = context;
-    struct comm *comm = outgoing->comm;
-    outgoing->end = end;
-    outgoing->have = 0;
-    struct hello hello = place_hello(&comm->place, role_number[outgoing->role], comm->place.next.rank);
-    if (!end || !send_hello(end, &hello)) {
-        outgoing_failed(outgoing);
-        return;
-    }
-    failpoint_hit(&comm->process->failpoints, FAILPOINT_hello_sent);
-    end_attach(end, on_answer, outgoing);
+    static const struct dialler_events events = {on_check, on_dialled};
+    struct outgoing *outgoing = &comm->joining.outgoing[role];
+    *outgoing = (struct outgoing){.comm = comm, .role = role};
+    outgoing->dialler.comm = comm;
+    outgoing->dialler.events = &events;
+    outgoing->dialler.context = outgoing;
+    outgoing->dialler.hello = place_hello(&comm->place, role_number[role], comm->place.next.rank);
+    outgoing->dialler.address = comm->joining.next_address;
+    dialler_start(&outgoing->dialler);
 }
 
-static void outgoing_connect(void *context)
+/* ---- From the previous rank -------------------------------------------------------------------- */
+
+/* Other ranks of this group come early for the links beyond the ring. */
+static int on_judge(struct comm *comm, const struct hello *hello, struct hello *answer)
 {
-    struct outgoing *outgoing = context;
-    network_dial(&outgoing->comm->sim->network, &outgoing->dial, outgoing->comm->node,
-                 outgoing->comm->joining.next_address, ATTEMPT_TIMEOUT_MS * NS_PER_MS, on_dialled, outgoing);
+    *answer = place_hello(&comm->place, hello->role, (int)hello->from);
+    return mesh_shell_is_for_later(comm, hello) ? DOOR_NOT_YET : place_judge_hello(&comm->place, hello);
 }
 
-/* ---- Wiring: from the previous rank -------------------------------------------------------------- */
-
-static void incoming_hello(struct incoming *incoming)
+static void on_take(struct comm *comm, const struct hello *hello, struct end *end)
 {
-    struct comm *comm = incoming->comm;
-    struct tutti_error error;
-    struct hello hello;
-    if (hello_decode(incoming->hello, &hello, &error) < 0) {
-        drop_end(&incoming->end);
-        return;
-    }
-    struct hello answer = place_hello(&comm->place, hello.role, (int)hello.from);
-    answer.verdict = (uint8_t)place_judge_hello(&comm->place, &hello);
-    if (!send_hello(incoming->end, &answer) || answer.verdict != HELLO_ACCEPTED) {
-        drop_end(&incoming->end);
-        return;
-    }
-    struct end **accepted = &comm->joining.accepted[hello.role == HELLO_DATA ? DATA : CONTROL];
+    struct end **accepted = &comm->joining.accepted[hello->role == HELLO_DATA ? DATA : CONTROL];
     drop_end(accepted); /* the peer tried again: the earlier attempt is dead */
-    *accepted = incoming->end;
-    (*accepted)->ready = NULL;
-    incoming->end = NULL;
+    *accepted = end;
     check_complete(comm);
-}
-
-static void on_incoming(void *context)
-{
-    struct incoming *incoming = context;
-    if (incoming->comm->joining.state != JOIN_WIRING)
-        return; /* wiring_shell_start() looks again */
-    while (incoming->have < HELLO_BYTES) {
-        int n = end_read(incoming->end, incoming->hello + incoming->have, HELLO_BYTES - incoming->have);
-        if (n == READ_NOTHING)
-            return;
-        if (n < 0) {
-            drop_end(&incoming->end);
-            return;
-        }
-        incoming->have += (uint32_t)n;
-    }
-    incoming_hello(incoming);
-}
-
-void wiring_shell_accept(void *context, struct end *end)
-{
-    struct comm *comm = context;
-    if (failpoint_hit(&comm->process->failpoints, FAILPOINT_accept) == FAIL_no_descriptors) {
-        end_postpone_accept(end, &comm->joining.listener, ACCEPT_PAUSE_NS);
-        return;
-    }
-    int i = 0;
-    while (i < INCOMING_MAX - 1 && comm->joining.incoming[i].end)
-        i++;
-    struct incoming *incoming = &comm->joining.incoming[i];
-    drop_end(&incoming->end);
-    incoming->end = end;
-    incoming->have = 0;
-    end_attach(end, on_incoming, incoming);
 }
 
 void wiring_shell_start(struct comm *comm)
 {
+    static const struct door_events events = {on_judge, on_take};
     struct joining *j = &comm->joining;
     j->state = JOIN_WIRING;
     int64_t wiring_ms = join_left_ms(comm) > WIRING_MIN_MS ? join_left_ms(comm) : WIRING_MIN_MS;
     event_set(&comm->sim->network, &j->deadline, comm->node, wiring_ms * NS_PER_MS, join_on_deadline, comm);
-    for (int role = 0; role < ROLES; role++) {
-        j->outgoing[role].comm = comm;
-        j->outgoing[role].role = role;
-        outgoing_connect(&j->outgoing[role]);
-    }
-    for (int i = 0; i < INCOMING_MAX; i++)
-        if (j->incoming[i].end)
-            end_attach(j->incoming[i].end, on_incoming, &j->incoming[i]);
+    for (int role = 0; role < ROLES; role++)
+        dial_next(comm, role);
+    door_hand_over(comm, &events);
 }
 
-/* All four connections are there. */
+/* All four connections are there.  The door stays open, for the links beyond the ring. */
 static void wiring_complete(struct comm *comm)
 {
     struct joining *j = &comm->joining;
     struct control_stream *rendezvous = comm->connection[SIDE_RENDEZVOUS];
     const struct neighbour *next = &comm->place.next, *previous = &comm->place.previous;
-    uint32_t loan_bytes = comm->sim->options.slice_bytes;
-    struct failpoints *failpoints = &comm->process->failpoints;
-    comm->out[next->rank] = piped_link_new(j->outgoing[DATA].end, next->rank, next->text, loan_bytes,
-                                           failpoints, comm_drive, comm);
-    comm->in[previous->rank] = piped_link_new(j->accepted[DATA], previous->rank, previous->text, loan_bytes,
-                                              failpoints, comm_drive, comm);
+    struct channel *channel = &comm->channels[CHANNEL_COLLECTIVES];
+    channel->out[next->rank] =
+        mesh_shell_make_link(comm, j->outgoing[DATA].end, next->rank, CHANNEL_COLLECTIVES, next->text);
+    channel->wanted[next->rank] = channel->dialled[next->rank] = true;
+    channel->in[previous->rank] =
+        mesh_shell_make_link(comm, j->accepted[DATA], previous->rank, CHANNEL_COLLECTIVES, previous->text);
     struct end *control[2] = {j->outgoing[CONTROL].end, j->accepted[CONTROL]};
     for (int role = 0; role < ROLES; role++)
         j->outgoing[role].end = j->accepted[role] = NULL;
@@ -256,6 +160,9 @@ static void wiring_complete(struct comm *comm)
         control_stream_send(rendezvous, NULL, &message);
     }
     comm->connection[SIDE_RENDEZVOUS] = NULL;
+    j->state = JOIN_CARDS;
+    event_set(&comm->sim->network, &j->deadline, comm->node, j->timeout_ms * NS_PER_MS, join_on_deadline,
+              comm);
+    mesh_shell_take_door(comm);
     ring_shell_open(comm, control, rendezvous);
-    join_finish(comm, &(struct tutti_error)TUTTI_ERROR_INIT);
 }

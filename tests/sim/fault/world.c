@@ -1,5 +1,6 @@
 #include "tests/sim/fault/world.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include "tests/sim/fault/allocation.h"
 #include "tests/sim/fault/faults.h"
@@ -139,14 +140,33 @@ static bool is_involved(const struct world *world, const struct group_record *gr
     return false;
 }
 
-static bool differs_nearby(const struct world *world, const struct group_record *group, int rank)
+/* One of the two ranks whose calls are in the sentence made another call than the others, and one of the two
+ * is named. */
+static bool is_real_mismatch(const struct world *world, const struct group_record *group,
+                             const struct tutti_error *e)
 {
-    for (int beside = -1; beside <= 1; beside++) {
-        int process = group->members[(rank + beside + group->size) % group->size];
-        if (process >= 0 && world->blames[process].differs)
-            return true;
+    static const char phrase[] = " called ";
+    const char *at = e->message;
+    bool differs = false, named = false;
+    for (int i = 0; i < 2 && (at = strstr(at, phrase)); i++, at += strlen(phrase)) {
+        const char *digits = at;
+        while (digits > e->message && digits[-1] >= '0' && digits[-1] <= '9')
+            digits--;
+        int rank = atoi(digits);
+        if (digits == at || rank >= group->size)
+            return false;
+        differs = differs || (group->members[rank] >= 0 && world->blames[group->members[rank]].differs);
+        named = named || rank == e->rank;
     }
-    return false;
+    return at && differs && named;
+}
+
+static bool anybody_differs(const struct world *world)
+{
+    bool differs = false;
+    for (int i = 0; i < RANKS_MAX; i++)
+        differs = differs || world->blames[i].differs;
+    return differs;
 }
 
 /* It waited for somebody else to connect the ring when the deadline passed: it is missing, though innocent.
@@ -178,11 +198,14 @@ static bool is_real(const struct world *world, const struct group_record *group,
     case TUTTI_ERR_PEER_LOST:
     case TUTTI_ERR_PROTOCOL:
     case TUTTI_ERR_VERSION: /* that byte may be the one that was changed */
+    case TUTTI_ERR_UNREACHABLE:
         return is_guilty(world, group, process) || (e->rank >= 0 && is_involved(world, group, e->rank)) ||
                never_came;
     case TUTTI_ERR_TIMEOUT:
         if (e->rank < 0)
             return troubled;
+        if (anybody_differs(world))
+            return true; /* no frame and no heartbeat has shown it, and a rank waits for what will not come */
         /* Without the rendezvous a rank knows only that its neighbour has not made the call; and where a
          * network is cut before the first heartbeats came through, everybody may wait while nobody is late.
          */
@@ -191,7 +214,7 @@ static bool is_real(const struct world *world, const struct group_record *group,
                world->vague_until_ns >= group->began_ns || (was_joining(world, group, e->rank) && troubled) ||
                never_came;
     case TUTTI_ERR_MISMATCH:
-        return e->rank >= 0 && differs_nearby(world, group, e->rank);
+        return is_real_mismatch(world, group, e);
     case TUTTI_ERR_ABORTED:
         return never_came || (blame && (blame->aborts || gave_up(world, group, process)));
     case TUTTI_ERR_MEMORY:
@@ -262,6 +285,18 @@ static void check_spread(struct world *world, struct group_record *group, const 
                      comm->failure.message);
 }
 
+/* Where nothing else disturbs them, ranks know who is late, however far away. */
+static void check_late(struct world *world, const struct group_record *group, const struct comm *comm)
+{
+    const struct tutti_error *e = &comm->failure;
+    int process = e->rank >= 0 && e->rank < group->size ? group->members[e->rank] : -1;
+    const struct process *late = faults_only_late(world->sim->faults);
+    if (late && e->code == TUTTI_ERR_TIMEOUT && !world->sim->options.messages && process != late->number)
+        sim_violated(world->sim, "the late rank is named",
+                     "process %d is late, rank %d of generation %u names rank %d: %s", late->number,
+                     comm->place.rank, group->generation, e->rank, e->message);
+}
+
 void world_failed(struct world *world, const struct comm *comm, bool noticed_here)
 {
     const struct tutti_error *e = &comm->failure;
@@ -280,6 +315,7 @@ void world_failed(struct world *world, const struct comm *comm, bool noticed_her
                      "process %d, rank %d of generation %u (%s): %s: rank %d: %s", comm->process->number,
                      comm->place.rank, group->generation, noticed_here ? "noticed" : "told",
                      tutti_error_name(e->code), e->rank, e->message);
+    check_late(world, group, comm);
     check_spread(world, group, comm);
     check_notice(world, group, comm);
     faults_group_failed(world->sim->faults);

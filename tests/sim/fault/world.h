@@ -22,7 +22,9 @@
 struct statistics {
     uint64_t runs, events, calls_right, calls_failed, finalized, refused, unreachable;
     uint64_t groups, groups_failed, reformed, quiet_runs, perfect_runs, failed_runs, reformed_runs;
-    uint64_t causes[64]; /* by minus code */
+    uint64_t exchanges_right;
+    uint64_t causes[64];                       /* by minus code */
+    uint64_t algorithms[OPERATION_COUNT][256]; /* calls with the right result, by their number */
 };
 extern struct statistics statistics;
 

@@ -1,0 +1,117 @@
+/* Least squares, repeated with weights that make it what is wanted.
+ *
+ * The model is linear in its constants: the count by which one of them is multiplied is the time that is
+ * predicted when this one is 1 and all others are 0.  So a row of the equations comes out of select.c itself,
+ * and the fit cannot disagree with the choice about what the model is.
+ *
+ * A residual is weighed by 1 / sqrt(measured * predicted), which makes its square nearly that of the
+ * logarithm of the ratio; and further by the distance, once that is far, so that a time that the model cannot
+ * explain does not bend the others. */
+#include "algorithm/fit.h"
+
+#include <math.h>
+
+#define CONSTANTS     4
+#define PASSES        20   /* of new weights */
+#define SWEEPS        2000 /* over the constants, for given weights */
+#define FAR           0.3  /* a logarithm of predicted / measured: from here on an outlier */
+#define UNIT          1e6  /* times are predicted to a nanosecond, so a row is predicted on a larger scale */
+#define PREDICTED_MIN 0.01 /* share of the measured time */
+
+/* The constants that are fitted, of a link. */
+static double *constant_of(struct tuning_link *link, int index)
+{
+    double *constants[CONSTANTS] = {&link->latency_us, &link->shared_latency_us, &link->overhead_us,
+                                    &link->us_per_byte};
+    return constants[index];
+}
+
+static struct tuning_link *link_of(const struct fit_sample *samples, struct tuning *tuning)
+{
+    return samples[0].group.uds ? &tuning->uds : &tuning->tcp_local;
+}
+
+static double predict(const struct fit_sample *sample, const struct tuning *tuning)
+{
+    struct select_group group = sample->group;
+    group.tuning = *tuning;
+    return select_predict_us(&group, &sample->call, sample->algorithm);
+}
+
+/* By what each constant is multiplied, and what the others make of the time. */
+static double count_row(const struct fit_sample *sample, const struct tuning *tuning, double row[CONSTANTS])
+{
+    for (int i = 0; i < CONSTANTS; i++) {
+        struct tuning unit = {.version = TUNING_VERSION};
+        *constant_of(link_of(sample, &unit), i) = UNIT;
+        row[i] = predict(sample, &unit) / UNIT;
+    }
+    struct tuning others = *tuning;
+    *link_of(sample, &others) = (struct tuning_link){.latency_us = 0};
+    return predict(sample, &others);
+}
+
+/* The normal equations: matrix * x = vector. */
+struct equations {
+    double matrix[CONSTANTS][CONSTANTS], vector[CONSTANTS];
+};
+
+static double weight_of(double measured, double predicted)
+{
+    double least = PREDICTED_MIN * measured;
+    double distance = fabs(log((predicted > least ? predicted : least) / measured));
+    double weight = 1 / (measured * (predicted > least ? predicted : least));
+    return distance > FAR ? weight * FAR / distance : weight;
+}
+
+static void add_sample(const struct fit_sample *sample, const struct tuning *tuning, bool is_first,
+                       struct equations *equations)
+{
+    double row[CONSTANTS];
+    double rest = count_row(sample, tuning, row);
+    double predicted = is_first ? sample->us : predict(sample, tuning);
+    double weight = weight_of(sample->us, predicted), target = sample->us - rest;
+    for (int i = 0; i < CONSTANTS; i++) {
+        equations->vector[i] += weight * row[i] * target;
+        for (int k = 0; k < CONSTANTS; k++)
+            equations->matrix[i][k] += weight * row[i] * row[k];
+    }
+}
+
+/* One constant after the other takes the value that is best for those of the rest, and at least 0; which ends
+ * at the best of all that are not negative, since the error is convex. */
+static void solve(const struct equations *equations, struct tuning_link *link)
+{
+    for (int sweep = 0; sweep < SWEEPS; sweep++) {
+        for (int i = 0; i < CONSTANTS; i++) {
+            double rest = equations->vector[i];
+            if (equations->matrix[i][i] <= 0)
+                continue;
+            for (int k = 0; k < CONSTANTS; k++)
+                if (k != i)
+                    rest -= equations->matrix[i][k] * *constant_of(link, k);
+            double best = rest / equations->matrix[i][i];
+            *constant_of(link, i) = best > 0 ? best : 0;
+        }
+    }
+}
+
+void fit_link(const struct fit_sample *samples, size_t count, struct tuning *tuning)
+{
+    for (int pass = 0; pass < PASSES && count > 0; pass++) {
+        struct equations equations = {.vector = {0}};
+        for (size_t i = 0; i < count; i++)
+            add_sample(&samples[i], tuning, pass == 0, &equations);
+        solve(&equations, link_of(samples, tuning));
+    }
+}
+
+double fit_error(const struct fit_sample *samples, size_t count, const struct tuning *tuning)
+{
+    double sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        double predicted = predict(&samples[i], tuning), least = PREDICTED_MIN * samples[i].us;
+        sum += fabs(log((predicted > least ? predicted : least) / samples[i].us));
+    }
+    return count > 0 ? exp(sum / (double)count) : 1;
+}

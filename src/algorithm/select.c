@@ -1,0 +1,349 @@
+/* The choice: the cost model, what may be chosen, and the least of it.
+ *
+ * Every rank computes it by itself and all must come to the same, so it reads nothing but its arguments, and
+ * uses only arithmetic that IEEE 754 fixes. */
+#include "algorithm/select.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+#include "base/error.h"
+
+/* ---- The model ------------------------------------------------------------------------------------ */
+
+static const struct tuning_link *link_constants(const struct select_group *group, int kind)
+{
+    if (kind == COST_REMOTE)
+        return &group->tuning.tcp;
+    return group->uds ? &group->tuning.uds : &group->tuning.tcp_local;
+}
+
+/* Frames that carry `bytes` in `messages` of equal length. */
+static double frames_of(double messages, double bytes, double slice_bytes)
+{
+    double slices = messages > 0 ? ceil(bytes / messages / slice_bytes) : 0;
+    return slices > 1 ? messages * slices : messages;
+}
+
+/* The formula of cost.h. */
+static double cost_us(const struct select_group *group, const struct algorithm *algorithm,
+                      const struct cost *cost)
+{
+    double crowding = group->crowding > 1 ? group->crowding : 1;
+    double shared = crowding * (cost->load > 0 ? cost->load : 1), work = shared > 1 ? shared : 1;
+    double copied = cost->copied + (algorithm->traits & ALGORITHM_RANK_ORDER ? cost->reduced : 0);
+    double us = 0;
+    for (int kind = 0; kind < COST_LINKS; kind++) {
+        const struct tuning_link *link = link_constants(group, kind);
+        double frames = frames_of(cost->messages[kind], cost->bytes[kind], (double)group->slice_bytes);
+        us += cost->rounds[kind] * (link->latency_us + link->shared_latency_us * (crowding - 1));
+        us += frames * link->overhead_us * work;
+        us += cost->bytes[kind] * link->us_per_byte * (kind == COST_LOCAL ? work : 1);
+    }
+    us += cost->reduced * group->tuning.reduce_us_per_byte * work;
+    us += copied * group->tuning.copy_us_per_byte * work;
+    /* To a nanosecond, so that ranks whose compilers differ in the last bit see the same ties. */
+    return floor(us * 1000 + 0.5) / 1000;
+}
+
+static double bytes_of(const struct select_group *group, const struct select_call *call)
+{
+    switch (call->operation) {
+    case TUTTI_GATHER_V:
+    case TUTTI_SCATTER_V:
+    case TUTTI_ALL_TO_ALL_V:
+        return (double)group->slice_bytes * group->size;
+    default:
+        return (double)call->bytes;
+    }
+}
+
+/* What one of `channels` channels costs: its share of the bytes, in as many messages. */
+static void count_cost(const struct select_group *group, const struct select_call *call,
+                       const struct algorithm *algorithm, int channels, struct cost *cost)
+{
+    struct cost_case c = {.operation = operation_plain(call->operation),
+                          .size = group->size,
+                          .host_count = group->host_count,
+                          .local_min = group->local_min,
+                          .local_max = group->local_max,
+                          .hosts_consecutive = group->hosts_consecutive,
+                          .bytes = bytes_of(group, call) / channels,
+                          .slice_bytes = (double)group->slice_bytes};
+    *cost = (struct cost){.copied = 0};
+    algorithm->cost(&c, cost);
+}
+
+/* Only a vector can be cut anywhere; parts of ranks would need a second cut through each. */
+static bool can_be_striped(const struct select_call *call)
+{
+    return call->operation == TUTTI_ALL_REDUCE || call->operation == TUTTI_REDUCE ||
+           call->operation == TUTTI_BROADCAST;
+}
+
+/* Sets the algorithm, the number of channels that serves it best, and the time with them.  A further channel
+ * is driven by a thread of its own: it is of use while there is a core for it, and a slice for it to move. */
+static void predict(const struct select_group *group, const struct select_call *call,
+                    const struct algorithm *algorithm, struct selection *selection)
+{
+    struct cost cost;
+    *selection = (struct selection){.algorithm = algorithm, .channels = 1};
+    if (group->size <= 1)
+        return;
+    count_cost(group, call, algorithm, 1, &cost);
+    selection->predicted_us = cost_us(group, algorithm, &cost);
+    if (group->crowding > 1 || !can_be_striped(call))
+        return;
+    for (int channels = 2; channels <= group->channels_max; channels++) {
+        if (bytes_of(group, call) < (double)group->slice_bytes * channels)
+            return;
+        count_cost(group, call, algorithm, channels, &cost);
+        double us = cost_us(group, algorithm, &cost) + group->tuning.stripe_overhead_us * (channels - 1);
+        if (us < selection->predicted_us) {
+            selection->channels = channels;
+            selection->predicted_us = us;
+        }
+    }
+}
+
+double select_predict_us(const struct select_group *group, const struct select_call *call,
+                         const struct algorithm *algorithm)
+{
+    struct selection selection;
+    predict(group, call, algorithm, &selection);
+    return selection.predicted_us;
+}
+
+/* ---- What may be chosen ---------------------------------------------------------------------------- */
+
+static bool has_levels(const struct select_group *group)
+{
+    return group->host_count > 1 && group->local_max > 1 && group->hosts_consecutive;
+}
+
+bool select_is_eligible(const struct select_group *group, const struct select_call *call,
+                        const struct algorithm *algorithm)
+{
+    bool needs_direct = call->operation == TUTTI_GATHER_V || call->operation == TUTTI_SCATTER_V;
+    if (algorithm->operation != operation_plain(call->operation))
+        return false;
+    if (needs_direct && !(algorithm->traits & ALGORITHM_DIRECT))
+        return false;
+    if ((algorithm->traits & ALGORITHM_HIERARCHICAL) && !has_levels(group))
+        return false;
+    return !group->deterministic || (algorithm->traits & ALGORITHM_RANK_ORDER);
+}
+
+/* Names of algorithms, "ring, tree and direct"; a list too long is cut. */
+struct names {
+    char text[400];
+    size_t length;
+    const char *pending; /* the latest: the last one follows an "and" */
+    int count;
+};
+
+static void names_append(struct names *names, const char *before, const char *name)
+{
+    int length =
+        snprintf(names->text + names->length, sizeof names->text - names->length, "%s%s", before, name);
+    size_t room = sizeof names->text - names->length - 1;
+    names->length += length < 0 ? 0 : (size_t)length < room ? (size_t)length : room;
+}
+
+static void names_add(struct names *names, const char *name)
+{
+    if (names->pending)
+        names_append(names, names->count > 1 ? ", " : "", names->pending);
+    names->pending = name;
+    names->count++;
+}
+
+static const char *names_end(struct names *names)
+{
+    if (names->pending)
+        names_append(names, names->count > 1 ? " and " : "", names->pending);
+    return names->count > 0 ? names->text : "none";
+}
+
+static const char *name_all(int operation, struct names *names)
+{
+    for (size_t i = 0; i < algorithm_count; i++)
+        if (algorithms[i].operation == operation_plain(operation))
+            names_add(names, algorithms[i].name);
+    return names_end(names);
+}
+
+static const char *name_eligible(const struct select_group *group, const struct select_call *call,
+                                 struct names *names)
+{
+    for (size_t i = 0; i < algorithm_count; i++)
+        if (select_is_eligible(group, call, &algorithms[i]))
+            names_add(names, algorithms[i].name);
+    return names_end(names);
+}
+
+/* ---- The choice ------------------------------------------------------------------------------------ */
+
+/* Does the sum of halves depend on where it is rounded?  Minima and maxima are not rounded at all. */
+static bool rounding_matters(const struct select_call *call)
+{
+    return type_is_half(call->type) && operation_reduces(call->operation) && call->reduction != TUTTI_MIN &&
+           call->reduction != TUTTI_MAX;
+}
+
+static bool moves_no_more(const struct select_group *group, const struct select_call *call,
+                          const struct algorithm *algorithm, const struct algorithm *than)
+{
+    struct cost cost, other;
+    count_cost(group, call, algorithm, 1, &cost);
+    count_cost(group, call, than, 1, &other);
+    for (int kind = 0; kind < COST_LINKS; kind++)
+        if (cost.bytes[kind] > other.bytes[kind])
+            return false;
+    return true;
+}
+
+/* The fastest eligible one; where `instead_of` is given, among those in the order of the ranks that move no
+ * more bytes.  false: there is none. */
+static bool find_fastest(const struct select_group *group, const struct select_call *call,
+                         const struct algorithm *instead_of, struct selection *fastest)
+{
+    bool found = false;
+    for (size_t i = 0; i < algorithm_count; i++) {
+        const struct algorithm *algorithm = &algorithms[i];
+        struct selection candidate;
+        if (!select_is_eligible(group, call, algorithm))
+            continue;
+        if (instead_of && (!(algorithm->traits & ALGORITHM_RANK_ORDER) ||
+                           !moves_no_more(group, call, algorithm, instead_of)))
+            continue;
+        predict(group, call, algorithm, &candidate);
+        if (!found || candidate.predicted_us < fastest->predicted_us)
+            *fastest = candidate;
+        found = true;
+    }
+    return found;
+}
+
+/* The algorithm that the caller or the override names; NULL: choose.  An error: it may not be used. */
+static int find_named(const struct select_group *group, const struct select_call *call,
+                      const struct algorithm **named, struct tutti_error *error)
+{
+    int operation = operation_plain(call->operation);
+    *named = group->override.by_operation[operation];
+    if (!call->name) {
+        if (*named && !select_is_eligible(group, call, *named))
+            *named = NULL;
+        return TUTTI_OK;
+    }
+    struct names names = {.count = 0};
+    *named = algorithm_find(operation, call->name);
+    if (!*named)
+        return error_set(error, TUTTI_ERR_ARGUMENT,
+                         "there is no algorithm '%s' of %s; those that may be used here: %s", call->name,
+                         operation_name(call->operation), name_eligible(group, call, &names));
+    if (select_is_eligible(group, call, *named))
+        return TUTTI_OK;
+    bool by_mode = group->deterministic && !((*named)->traits & ALGORITHM_RANK_ORDER);
+    bool by_hosts = ((*named)->traits & ALGORITHM_HIERARCHICAL) && !has_levels(group);
+    return error_set(error, TUTTI_ERR_ARGUMENT,
+                     "the algorithm '%s' of %s may not be used here, since %s; use %s", call->name,
+                     operation_name(call->operation),
+                     by_mode    ? "TUTTI_DETERMINISTIC asks for sums in the order of the ranks"
+                     : by_hosts ? "the group has not several hosts with several consecutive ranks"
+                                : "ranks between the root and a part do not know its length",
+                     name_eligible(group, call, &names));
+}
+
+int algorithm_select(const struct select_group *group, const struct select_call *call,
+                     struct selection *selection, struct tutti_error *error)
+{
+    const struct algorithm *named;
+    struct selection instead;
+    assert(operation_is_valid(call->operation) && !operation_is_message(call->operation));
+    assert(group->size >= 1 && group->slice_bytes > 0 && group->channels_max >= 1);
+    int status = find_named(group, call, &named, error);
+    if (status != TUTTI_OK)
+        return status;
+    if (named) {
+        predict(group, call, named, selection);
+        return TUTTI_OK;
+    }
+    if (!find_fastest(group, call, NULL, selection))
+        return error_set(error, TUTTI_ERR_INTERNAL, "no algorithm of %s may be used here: a bug in tutti",
+                         operation_name(call->operation));
+    if (group->size > 1 && rounding_matters(call) && !(selection->algorithm->traits & ALGORITHM_RANK_ORDER) &&
+        find_fastest(group, call, selection->algorithm, &instead))
+        *selection = instead;
+    return TUTTI_OK;
+}
+
+/* ---- Overrides ------------------------------------------------------------------------------------- */
+
+#define ENTRY_BYTES 80 /* no operation with an algorithm is as long */
+
+/* One "all_reduce:ring". */
+static int take_override(char *entry, struct algorithm_override *override, struct tutti_error *error)
+{
+    struct names names = {.count = 0};
+    char *name = strchr(entry, ':');
+    if (!name)
+        return error_set(error, TUTTI_ERR_CONFIG,
+                         "TUTTI_ALGORITHM: '%s' is not OPERATION:ALGORITHM, such as all_reduce:ring", entry);
+    *name++ = '\0';
+    int operation = operation_from_name(entry), plain = operation ? operation_plain(operation) : 0;
+    if (operation == 0 || operation_is_message(operation))
+        return error_set(error, TUTTI_ERR_CONFIG, "TUTTI_ALGORITHM: there is no collective operation '%s'",
+                         entry);
+    if (operation != plain)
+        return error_set(error, TUTTI_ERR_CONFIG,
+                         "TUTTI_ALGORITHM: %s runs the algorithms of %s; write %s:%s, which is for both",
+                         entry, operation_name(plain), operation_name(plain), name);
+    if (override->by_operation[operation])
+        return error_set(error, TUTTI_ERR_CONFIG, "TUTTI_ALGORITHM: %s is given twice, %s and %s; leave one",
+                         entry, override->by_operation[operation]->name, name);
+    override->by_operation[operation] = algorithm_find(operation, name);
+    if (!override->by_operation[operation])
+        return error_set(error, TUTTI_ERR_CONFIG,
+                         "TUTTI_ALGORITHM: there is no algorithm '%s' of %s; there are %s", name, entry,
+                         name_all(operation, &names));
+    return TUTTI_OK;
+}
+
+int algorithm_override_parse(const char *text, struct algorithm_override *override, struct tutti_error *error)
+{
+    *override = (struct algorithm_override){{NULL}};
+    for (const char *rest = text; rest && *rest != '\0';) {
+        char entry[ENTRY_BYTES];
+        size_t length = strcspn(rest, ",");
+        bool is_last = rest[length] == '\0';
+        int written = snprintf(entry, sizeof entry, "%.*s", (int)(length < 1000 ? length : 1000), rest);
+        if (written < 0 || (size_t)written >= sizeof entry)
+            return error_set(error, TUTTI_ERR_CONFIG,
+                             "TUTTI_ALGORITHM: '%s...' is too long for OPERATION:ALGORITHM", entry);
+        int status = take_override(entry, override, error);
+        if (status != TUTTI_OK)
+            return status;
+        if (!is_last && rest[length + 1] == '\0')
+            return error_set(error, TUTTI_ERR_CONFIG, "TUTTI_ALGORITHM: nothing follows the last comma");
+        rest += length + (is_last ? 0 : 1);
+    }
+    return TUTTI_OK;
+}
+
+int select_check(const struct select_group *group, struct tutti_error *error)
+{
+    for (int operation = 0; operation < OPERATION_COUNT && group->deterministic; operation++) {
+        const struct algorithm *algorithm = group->override.by_operation[operation];
+        struct select_call call = {.operation = operation};
+        struct names names = {.count = 0};
+        if (!algorithm || (algorithm->traits & ALGORITHM_RANK_ORDER))
+            continue;
+        return error_set(
+            error, TUTTI_ERR_CONFIG,
+            "TUTTI_ALGORITHM: %s:%s does not go with TUTTI_DETERMINISTIC, which asks for sums in "
+            "the order of the ranks; use %s",
+            operation_name(operation), algorithm->name, name_eligible(group, &call, &names));
+    }
+    return TUTTI_OK;
+}

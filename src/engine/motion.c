@@ -1,0 +1,204 @@
+#include "engine/motion.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include "engine/clock.h"
+#include "engine/mesh.h"
+
+/* ---- Moving ------------------------------------------------------------------------------------ */
+
+/* Not blocked: progress() has only had its share of turns. */
+static bool can_go_on(const struct operation *operation)
+{
+    return operation->wait.from < 0 && operation->wait.to < 0 && !operation->wait.elsewhere;
+}
+
+static const struct operation *operation_of(const tutti_request *request)
+{
+    return &request->executors[request->current].operation;
+}
+
+/* Moves the collectives, without the lock and with the token, until `until` is complete (NULL: until the
+ * queue is empty) or the head is blocked.  Returns the blocked head, or NULL.  A failure of the group
+ * completes everything. */
+static tutti_request *move_queue(tutti_comm *comm, tutti_request *head, const tutti_request *until,
+                                 bool on_loop)
+{
+    struct tutti_error error; /* filled by progress() when it fails; too large to clear on every turn */
+    while (head) {
+        int status = TUTTI_OK;
+        if (comm->link_error_until_ns != 0) {
+            status = comm->link_error.code;
+        } else if (!comm_has_failed(comm)) {
+            struct operation *operation = &head->executors[head->current].operation;
+            status = operation->progress(operation, &error);
+            if (status == TUTTI_PENDING)
+                return head;
+            failpoint_hit(&comm->failpoints, FAILPOINT_operation_done);
+            if (status == TUTTI_OK &&
+                atomic_fetch_add_explicit(&head->current, 1, memory_order_relaxed) + 1 < head->count)
+                continue;
+        }
+        if (status < 0 && !comm_fail_from_link(comm, &error, on_loop))
+            return head;
+        pthread_mutex_lock(&comm->lock);
+        bool stop = head == until;
+        if (comm_has_failed(comm))
+            comm_fail_pending(comm);
+        else
+            progress_complete_head(comm, TUTTI_OK);
+        head = stop ? NULL : comm->head;
+        pthread_mutex_unlock(&comm->lock);
+    }
+    return NULL;
+}
+
+/* Messages, if there are any.  An error is the end of the group. */
+static bool move_messages(tutti_comm *comm, const struct motion *motion)
+{
+    struct tutti_error error;
+    bool moved = false;
+    if (!messages_are_pending(comm) || comm_has_failed(comm))
+        return false;
+    if (comm->link_error_until_ns != 0) {
+        if (!motion->head) /* else it was seen to with that */
+            comm_fail_from_link(comm, &comm->link_error, motion->on_loop);
+    } else if (messages_move(comm, &moved, &error) < 0) {
+        comm_fail_from_link(comm, &error, motion->on_loop);
+    }
+    return moved;
+}
+
+/* Moves what can be moved.  true: something was, or could be at once. */
+bool motion_move(tutti_comm *comm, struct motion *motion)
+{
+    mesh_install(comm);
+    motion->lanes_seen = atomic_load_explicit(&comm->lanes_done, memory_order_relaxed);
+    if (!motion->head && atomic_load_explicit(&comm->queue_count, memory_order_relaxed) > 0) {
+        pthread_mutex_lock(&comm->lock);
+        motion->head = comm->head;
+        pthread_mutex_unlock(&comm->lock);
+    }
+    bool moved = false;
+    if (motion->head) {
+        tutti_request *blocked = move_queue(comm, motion->head, motion->until, motion->on_loop);
+        uint64_t bytes = blocked ? operation_of(blocked)->moved_bytes : 0;
+        moved = blocked != motion->head || bytes != motion->moved_bytes || can_go_on(operation_of(blocked));
+        motion->head = blocked;
+        motion->moved_bytes = bytes;
+    }
+    return move_messages(comm, motion) || moved;
+}
+
+/* ---- Lateness ---------------------------------------------------------------------------------- */
+
+static struct lateness_view view_of(const tutti_comm *comm, const tutti_request *head)
+{
+    const struct operation *operation = operation_of(head);
+    int peer = comm_root_rank(comm, operation->wait.from >= 0 ? operation->wait.from : operation->wait.to);
+    return (struct lateness_view){
+        .operation = operation,
+        .due_ns = atomic_load_explicit(&head->due_ns, memory_order_relaxed),
+        .straggler_after_ns = comm->settings.values.straggler_after_ms * NS_PER_MS,
+        .membership = comm->membership,
+        .is_child = comm->root_ranks != NULL,
+        .peer = peer,
+        .peer_text = peer >= 0 ? comm->family->roster.members[peer].text : "",
+    };
+}
+
+/* The head of the queue is blocked: tells the neighbours, warns, asks or ends the group when it is late. */
+static void judge_head(tutti_comm *comm, tutti_request *head, int64_t now_ns)
+{
+    struct lateness_view view = view_of(comm, head);
+    struct tutti_error error;
+    for (;;) {
+        switch (lateness_judge(&head->lateness, &view, now_ns, &error)) {
+        case LATENESS_ANNOUNCE:
+            worker_post(comm->worker, &comm->announce_task);
+            break;
+        case LATENESS_WARN:
+            log_warning(&comm->log, "%s", error.message);
+            break;
+        case LATENESS_ASK:
+            atomic_store(&comm->late_sequence, view.operation->sequence);
+            worker_post(comm->worker, &comm->ask_task);
+            break;
+        case LATENESS_EXPIRE:
+            comm_fail(comm, &error);
+            return;
+        case LATENESS_NONE:
+            return;
+        }
+    }
+}
+
+/* With the token, without the lock. */
+void motion_judge(tutti_comm *comm, const struct motion *motion, int64_t now_ns)
+{
+    struct tutti_error error;
+    if (motion->head)
+        judge_head(comm, motion->head, now_ns);
+    if (messages_are_pending(comm) && messages_judge(comm, now_ns, &error))
+        comm_fail(comm, &error);
+}
+
+int64_t motion_next_judgement_ns(const tutti_comm *comm, const struct motion *motion, int64_t now_ns)
+{
+    int64_t next_ns = messages_are_pending(comm) ? messages_due_ns(comm) : INT64_MAX;
+    if (motion->head) {
+        struct lateness_view view = view_of(comm, motion->head);
+        int64_t its_ns = lateness_next_ns(&motion->head->lateness, &view, now_ns);
+        next_ns = its_ns < next_ns ? its_ns : next_ns;
+    }
+    return next_ns;
+}
+
+/* ---- What is waited for -------------------------------------------------------------------------- */
+
+/* Where memory is lacking, what is left out is found when the deadline or the caller next looks around. */
+static void watch_list_add(struct watch_list *watched, const struct link *link, bool out)
+{
+    if (!link)
+        return;
+    if (watched->count == watched->capacity) {
+        size_t capacity = 2 * watched->capacity;
+        struct watched *list = malloc(capacity * sizeof *list);
+        if (!list)
+            return;
+        memcpy(list, watched->list, watched->count * sizeof *list);
+        if (watched->list != watched->few)
+            free(watched->list);
+        watched->list = list;
+        watched->capacity = capacity;
+    }
+    watched->list[watched->count++] = (struct watched){link, out};
+}
+
+/* The links that the holder of the token waits for. */
+void watch_list_fill(struct watch_list *watched, const tutti_comm *comm, const struct motion *motion)
+{
+    watched->list = watched->few;
+    watched->count = 0;
+    watched->capacity = WATCHED_FEW;
+    if (motion->head) {
+        const struct operation_wait *wait = &operation_of(motion->head)->wait;
+        watch_list_add(watched, wait->receive, false);
+        watch_list_add(watched, wait->send, true);
+    }
+    if (!messages_are_pending(comm) || !comm->mailbox)
+        return;
+    const struct channel *channel = &comm->channels[CHANNEL_MESSAGES];
+    for (int rank = 0; rank < comm->place.size; rank++) {
+        if (mailbox_awaits(comm->mailbox, rank))
+            watch_list_add(watched, channel->in[rank], false);
+        if (mailbox_sends(comm->mailbox, rank))
+            watch_list_add(watched, channel->out[rank], true);
+    }
+}
+
+void watch_list_free(struct watch_list *watched)
+{
+    if (watched->list != watched->few)
+        free(watched->list);
+}

@@ -1,0 +1,201 @@
+#include "engine/roll.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/error.h"
+#include "engine/clock.h"
+#include "engine/mesh.h"
+#include "engine/stripes.h"
+#include "engine/tuning_file.h"
+
+/* ---- Settings ---------------------------------------------------------------------------------- */
+
+int roll_check_settings(tutti_comm *root, struct tutti_error *error)
+{
+    char path[TUNING_PATH_BYTES];
+    const struct tutti_config *values = &root->settings.values;
+    struct select_group group = {.deterministic = values->deterministic != 0};
+    if (values->algorithm && algorithm_override_parse(values->algorithm, &group.override, error) < 0)
+        return error->code;
+    if (select_check(&group, error) < 0)
+        return error->code;
+    return tuning_file_read(values->tuning, &root->select.tuning, path, error);
+}
+
+/* ---- The cards --------------------------------------------------------------------------------- */
+
+/* Of rank 0, whose constants all use; freed by the caller.  NULL when out of memory. */
+static char *print_tuning(const tutti_comm *root)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *stream = open_memstream(&text, &size);
+    if (!stream)
+        return NULL;
+    if (root->place.rank == 0)
+        tuning_print(&root->select.tuning, stream);
+    if (fclose(stream) == 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
+int roll_open(tutti_comm *root, struct tutti_error *error)
+{
+    char *addresses[LISTENERS_MAX], *tuning = print_tuning(root);
+    if (!tuning)
+        return error_set(error, TUTTI_ERR_MEMORY, "no memory for the card of rank %d", root->place.rank);
+    for (int i = 0; i < root->listeners.count; i++)
+        addresses[i] = root->listeners.address[i];
+    Wire__Peer peer = WIRE__PEER__INIT;
+    peer.rank = (uint32_t)root->place.rank;
+    peer.member_id = (ProtobufCBinaryData){MEMBER_ID_BYTES, root->place.member_id};
+    peer.host = root->host;
+    peer.host_name = root->host_name;
+    peer.pid = (uint32_t)getpid();
+    peer.addresses = addresses;
+    peer.n_addresses = (size_t)root->listeners.count;
+    Wire__Card card = WIRE__CARD__INIT;
+    card.generation = root->place.generation;
+    card.peer = &peer;
+    card.cores = (uint32_t)wait_usable_cores();
+    card.core_set = wait_core_set();
+    card.uds = strncmp(root->settings.values.transports, "uds", 3) == 0;
+    card.tuning = tuning;
+    int status = roster_open(&root->family->roster, root->place.rank, root->place.size, &card, error);
+    if (status == TUTTI_OK && root->place.size > 1)
+        membership_pass_card(&root->ring.membership, &card);
+    free(tuning);
+    return status;
+}
+
+void roll_on_card(void *context, const Wire__Card *card)
+{
+    tutti_comm *root = context;
+    struct roster *roster = &root->family->roster;
+    struct tutti_error error;
+    pthread_mutex_lock(&root->lock);
+    int result = roster_receive(roster, card, &error);
+    bool complete = result >= 0 && roster_is_complete(roster);
+    if (complete) {
+        root->hosts = (struct host_map){roster->host_count, roster->host_of};
+        pthread_cond_broadcast(&root->changed);
+    }
+    pthread_mutex_unlock(&root->lock);
+    if (result < 0) {
+        error.rank = result == TUTTI_ERR_MEMORY ? root->place.rank : root->place.previous.rank;
+        comm_fail(root, &error);
+        return;
+    }
+    if (result > 0)
+        membership_pass_card(&root->ring.membership, (Wire__Card *)card);
+    if (complete)
+        mesh_look_again(root);
+}
+
+int roll_await(tutti_comm *root, int timeout_ms, struct tutti_error *error)
+{
+    struct roster *roster = &root->family->roster;
+    int64_t until_ns = clock_now_ns() + timeout_ms * NS_PER_MS;
+    pthread_mutex_lock(&root->lock);
+    while (!roster_is_complete(roster) && !comm_has_failed(root) && clock_now_ns() < until_ns)
+        comm_wait_changed(root, until_ns);
+    bool complete = roster_is_complete(roster);
+    int known = roster->known;
+    pthread_mutex_unlock(&root->lock);
+    if (complete)
+        return TUTTI_OK;
+    if (comm_has_failed(root)) {
+        *error = root->failure;
+        return error->code;
+    }
+    error_set(error, TUTTI_ERR_TIMEOUT,
+              "the cards of only %d of %d ranks came round the ring in time: a rank is stopped", known,
+              root->place.size);
+    return error->code;
+}
+
+/* ---- What they say ----------------------------------------------------------------------------- */
+
+void roll_agreement(const tutti_comm *root, char *text, size_t size)
+{
+    const struct tutti_config *values = &root->settings.values;
+    snprintf(text, size, "TUTTI_ALGORITHM=%s TUTTI_DETERMINISTIC=%d TUTTI_CHANNELS=%d",
+             values->algorithm ? values->algorithm : "", values->deterministic, values->channels);
+}
+
+/* Is there a rank before this one on its host that has the same cores? */
+static bool shares_cores(const tutti_comm *comm, int rank)
+{
+    for (int before = 0; before < rank; before++)
+        if (comm->hosts.host_of[before] == comm->hosts.host_of[rank] &&
+            comm_member(comm, before)->core_set == comm_member(comm, rank)->core_set)
+            return true;
+    return false;
+}
+
+/* Ranks of each host for each of its cores, the most of all hosts.  Ranks that are bound to different sets of
+ * cores are taken to share none. */
+static double crowding_of(const tutti_comm *comm)
+{
+    double most = 1;
+    for (int host = 0; host < comm->hosts.host_count; host++) {
+        int ranks = 0, cores = 0;
+        for (int rank = 0; rank < comm->place.size; rank++) {
+            if (comm->hosts.host_of[rank] != host)
+                continue;
+            ranks++;
+            cores += shares_cores(comm, rank) ? 0 : comm_member(comm, rank)->cores;
+        }
+        double crowding = (double)ranks / (cores > 0 ? cores : 1);
+        most = crowding > most ? crowding : most;
+    }
+    return most;
+}
+
+static void count_hosts(const tutti_comm *comm, struct select_group *group)
+{
+    int size = comm->place.size;
+    const int *host_of = comm->hosts.host_of;
+    group->host_count = comm->hosts.host_count;
+    group->hosts_consecutive = true;
+    group->local_min = size;
+    for (int host = 0; host < group->host_count; host++) {
+        int ranks = 0, last = -1;
+        for (int rank = 0; rank < size; rank++) {
+            if (host_of[rank] != host)
+                continue;
+            if (last >= 0 && last != rank - 1)
+                group->hosts_consecutive = false;
+            last = rank;
+            ranks++;
+        }
+        group->local_min = ranks < group->local_min ? ranks : group->local_min;
+        group->local_max = ranks > group->local_max ? ranks : group->local_max;
+    }
+}
+
+int roll_prepare_selection(tutti_comm *comm, struct tutti_error *error)
+{
+    const struct tutti_config *values = &comm->settings.values;
+    struct select_group *group = &comm->select;
+    *group = (struct select_group){
+        .size = comm->place.size,
+        .uds = true,
+        .slice_bytes = values->slice_bytes,
+        .channels_max = comm->lane_of ? 1 : stripes_allowed(comm),
+        .deterministic = values->deterministic != 0,
+        .tuning = tuning_default,
+    };
+    count_hosts(comm, group);
+    group->crowding = crowding_of(comm);
+    for (int rank = 0; rank < group->size; rank++)
+        group->uds = group->uds && comm_member(comm, rank)->uds;
+    const char *tuning = comm->family->roster.tuning;
+    if (tuning && *tuning && tuning_parse(tuning, &group->tuning, error) < 0)
+        return error->code;
+    return values->algorithm ? algorithm_override_parse(values->algorithm, &group->override, error)
+                             : TUTTI_OK;
+}

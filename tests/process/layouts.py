@@ -1,0 +1,85 @@
+"""Ranks of several hosts, which TUTTI_HOST makes of one machine: Unix sockets within a host, TCP over loopback
+between hosts, hierarchical algorithms where the ranks of each host are consecutive.  In deterministic mode the
+results have the same bits in every layout and over every transport.  Needs no root; namespaces.py does it with a
+network between the hosts."""
+
+import argparse
+import unittest
+
+from job import Job, fields, free_port
+
+PROGRAMS = argparse.Namespace()
+
+
+def run_ranks(program, hosts, *arguments, timeout=150, **environment):
+    """One rank for each host named; the lines that they say."""
+    with Job(program, len(hosts), f"127.0.0.1:{free_port()}", **environment) as job:
+        processes = [job.rank(rank, *arguments, TUTTI_HOST=f"layout-{host}") for rank, host in enumerate(hosts)]
+        for process in processes:
+            status = process.finish(timeout)
+            if status != 0:
+                raise AssertionError(f"{program} {' '.join(arguments)} on hosts {hosts}, {environment}: exit status "
+                                     f"{status}\n" + "\n".join(other.text() for other in processes))
+        return [line.text for process in processes for line in process.lines]
+
+
+class Layouts(unittest.TestCase):
+    def check_collectives(self, hosts, *arguments):
+        lines = run_ranks(PROGRAMS.collectives, hosts, "--brief", "--print-links", *arguments)
+        links = [fields(line) for line in lines if line.startswith("link ")]
+        for link in links:
+            same = hosts[int(link["rank"])] == hosts[int(link["peer"])]
+            self.assertEqual(link["transport"], "uds" if same else "tcp", link)
+        for rank in range(len(hosts)):
+            self.assertGreaterEqual(sum(int(link["rank"]) == rank for link in links), 2, "a rank without its ring")
+
+    def test_two_hosts_with_two_ranks_each(self):
+        self.check_collectives("aabb", "--hierarchical")
+
+    def test_hosts_with_different_numbers_of_ranks(self):
+        self.check_collectives("aaabbc", "--hierarchical")
+
+    def test_ranks_that_alternate_between_hosts(self):
+        self.check_collectives("abab")
+
+    def test_every_rank_on_a_host_of_its_own(self):
+        self.check_collectives("abc")
+
+    def test_groups_know_who_is_local(self):
+        run_ranks(PROGRAMS.groups, "aabb", "--expect-local", "2")
+        run_ranks(PROGRAMS.groups, "abc", "--expect-local", "1")
+
+    def test_messages_and_plans_cross_hosts(self):
+        run_ranks(PROGRAMS.messages, "aab")
+        run_ranks(PROGRAMS.plans, "aabb")
+
+
+class Deterministic(unittest.TestCase):
+    def digest(self, hosts, **environment):
+        lines = run_ranks(PROGRAMS.collectives, hosts, "--brief", "--print-digest", TUTTI_DETERMINISTIC=1,
+                          **environment)
+        digests = {fields(line)["value"] for line in lines if line.startswith("digest ")}
+        self.assertEqual(len(digests), 1, f"the ranks of {hosts} differ: {digests}")
+        return digests.pop()
+
+    def test_bits_depend_neither_on_layout_nor_on_transport(self):
+        seen = {"uds": self.digest("aaaa", TUTTI_TRANSPORTS="uds"),
+                "tcp": self.digest("aaaa", TUTTI_TRANSPORTS="tcp"),
+                "two hosts": self.digest("aabb"),
+                "two hosts, alternating": self.digest("abab"),
+                "four hosts": self.digest("abcd"),
+                "small slices": self.digest("aaaa", TUTTI_SLICE_BYTES="4K", TUTTI_CHECKSUM=1),
+                "one channel": self.digest("aaaa", TUTTI_CHANNELS=1)}
+        self.assertEqual(len(set(seen.values())), 1, seen)
+
+    def test_bits_of_three_ranks_depend_on_neither(self):
+        seen = {hosts: self.digest(hosts) for hosts in ("aaa", "aab", "abc")}
+        self.assertEqual(len(set(seen.values())), 1, seen)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in "collectives", "groups", "messages", "plans":
+        parser.add_argument(f"--{name}", required=True)
+    _, rest = parser.parse_known_args(namespace=PROGRAMS)
+    unittest.main(argv=["layouts.py", *rest], verbosity=2)
