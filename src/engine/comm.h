@@ -178,6 +178,7 @@ struct tutti_comm {
     pthread_cond_t
         changed; /* a request completed, the token became free, the group failed, goodbyes were heard */
     enum progress_token token;
+    bool watches;       /* the loop is armed for all that is blocked */
     atomic_int waiters; /* threads that wait for the token or for a request */
     tutti_request *head, **tail, *spare, *taken;
     struct mailbox *mailbox;                          /* with the token; NULL before the first message */

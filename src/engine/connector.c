@@ -114,9 +114,11 @@ static void attempt_failed(struct connector *connector, int error_number)
     if (connector->fd >= 0)
         descriptor_close(connector->fd);
     connector->fd = -1;
-    error_set(&connector->why, TUTTI_ERR_UNREACHABLE, "%s: %s",
-              connector_print(&connector->targets.list[connector->index], text, sizeof text),
-              strerror(error_number));
+    connector_print(&connector->targets.list[connector->index], text, sizeof text);
+    if (error_number == EMFILE || error_number == ENFILE)
+        error_set_errno(&connector->why, error_number, "%s", text);
+    else
+        error_set(&connector->why, TUTTI_ERR_UNREACHABLE, "%s: %s", text, strerror(error_number));
     connector->index++;
     try_target(connector);
 }

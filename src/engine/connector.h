@@ -35,7 +35,8 @@ struct connector;
 
 /* Calls `done` once, from the loop: with a connected non-blocking descriptor, which the receiver owns, and
  * the index of its target; or with -1 when every target from `first` on has failed, `why` naming the last
- * one.  `targets` is copied.  NULL when out of memory. */
+ * one: ERR_UNREACHABLE, or ERR_SYSTEM where this process has no descriptor left.  `targets` is copied.  NULL
+ * when out of memory. */
 typedef void (*connector_done)(void *context, int fd, int index, const struct tutti_error *why);
 struct connector *connector_start(uv_loop_t *loop, const struct connector_targets *targets, int first,
                                   int attempt_timeout_ms, connector_done done, void *context);

@@ -10,6 +10,7 @@
 
 #define ATTEMPT_TIMEOUT_MS 3000 /* for one address of several */
 #define RETRY_MS           20
+#define EXHAUSTED_MS       1000 /* without descriptors */
 
 struct dial {
     struct dial_options options;
@@ -21,9 +22,9 @@ struct dial {
     struct watch *watch; /* for the answer */
     uint8_t answer[HELLO_BYTES];
     size_t have;
-    int64_t started_ns;
-    struct tutti_error why; /* the latest failure */
-    bool fell_back;         /* a Unix socket was tried and did not do; `unix_why` says why */
+    int64_t started_ns, exhausted_ns; /* the latter: since when there are no descriptors; 0: there are */
+    struct tutti_error why;           /* the latest failure */
+    bool fell_back;                   /* a Unix socket was tried and did not do; `unix_why` says why */
     struct tutti_error unix_why;
 };
 
@@ -44,20 +45,29 @@ static void note_fallback(struct dial *dial, const struct tutti_error *why)
     }
 }
 
+/* The receiver may stop the dial, and `why` with it: it is given a copy. */
 static void finish(struct dial *dial, int fd)
 {
     bool is_unix = fd >= 0 && dial->targets.list[dial->index].is_unix;
-    const struct tutti_error *why = fd < 0                        ? &dial->why
-                                    : !is_unix && dial->fell_back ? &dial->unix_why
-                                                                  : NULL;
-    dial->options.done(dial->options.context, fd, is_unix, why);
+    bool has_why = fd < 0 || (!is_unix && dial->fell_back);
+    struct tutti_error why = fd < 0 ? dial->why : dial->unix_why;
+    dial->options.done(dial->options.context, fd, is_unix, has_why ? &why : NULL);
 }
 
-/* All addresses have failed: again, soon, unless it is time to give up. */
+/* All addresses have failed: again, soon, unless it is time to give up.  That comes early where it is this
+ * process that cannot open a connection, for a while. */
 static void try_again(struct dial *dial)
 {
-    int64_t spent_ms = (clock_now_ns() - dial->started_ns) / NS_PER_MS;
-    if (dial->options.give_up_ms > 0 && spent_ms >= dial->options.give_up_ms)
+    int64_t now_ns = clock_now_ns(), give_up_ms = dial->options.give_up_ms, since_ns = dial->started_ns;
+    if (dial->why.code != TUTTI_ERR_SYSTEM)
+        dial->exhausted_ns = 0;
+    else if (dial->exhausted_ns == 0)
+        dial->exhausted_ns = now_ns;
+    if (dial->exhausted_ns != 0 && give_up_ms > EXHAUSTED_MS) {
+        give_up_ms = EXHAUSTED_MS;
+        since_ns = dial->exhausted_ns;
+    }
+    if (give_up_ms > 0 && now_ns - since_ns >= give_up_ms * NS_PER_MS)
         finish(dial, -1);
     else
         alarm_set(dial->retry, RETRY_MS);

@@ -17,7 +17,7 @@ struct dial_options {
     const char *what;      /* "data" */
     const struct log *log;
     struct failpoints *failpoints;
-    int64_t give_up_ms; /* 0: never */
+    int64_t give_up_ms; /* 0: never; nor while what took the connection is silent, for it may be late */
     /* Is this answer that of the rank?  TUTTI_OK or an error. */
     int (*check)(void *context, const struct hello *answer, struct tutti_error *error);
     /* Called once: with the connection, which passes to the receiver, and, where a Unix socket was tried in

@@ -298,14 +298,15 @@ struct prepared {
     struct selection selection;
     const struct schedule *schedule;
     struct executor_buffers buffers;
-    size_t schedule_bytes, bytes; /* of scratch memory: for the schedule, and with a copy of the input */
-    bool fused, staged;
+    size_t schedule_bytes, bytes; /* of scratch memory: for the schedule, and with that copy */
+    bool packed, staged;          /* the input is copied: that of several calls, or of one */
 };
 
 static int prepare(tutti_comm *comm, const struct tutti_call *calls, size_t count, size_t **memory,
                    struct prepared *p)
 {
-    *p = (struct prepared){.calls = calls, .count = count, .fused = count > 1};
+    *p = (struct prepared){.calls = calls, .count = count};
+    p->packed = count > 1 && (comm->place.size == 1 || !fusion_is_one_buffer(calls, count, comm->place.rank));
     p->print = fingerprint_of(comm, calls, count);
     int status = choose(comm, &p->print, calls[0].algorithm, &p->selection, &comm->local_error);
     if (status < 0)
@@ -317,9 +318,9 @@ static int prepare(tutti_comm *comm, const struct tutti_call *calls, size_t coun
         return TUTTI_ERR_MEMORY;
     p->buffers = buffers_of(comm, calls, memory);
     p->schedule_bytes = (executor_scratch_bytes(p->schedule, &p->print, &p->buffers) + 63) & ~(size_t)63;
-    p->staged = !p->fused && staging_is_needed(calls, comm->place.size);
+    p->staged = count == 1 && staging_is_needed(calls, comm->place.size);
     p->bytes = p->schedule_bytes;
-    if (p->fused)
+    if (p->packed)
         p->bytes += bytes_of(comm, &p->print);
     else if (p->staged)
         p->bytes += staging_bytes(calls, comm->place.rank, comm->place.size);
@@ -332,14 +333,14 @@ static void make_executor(tutti_comm *comm, struct prepared *p, uint8_t *scratch
 {
     uint8_t *copy = scratch + p->schedule_bytes;
     const struct executor_group *group = &comm->channels[CHANNEL_COLLECTIVES].group;
-    if (p->fused) {
+    if (p->packed) {
         p->buffers.send = p->buffers.recv = copy;
     } else if (p->staged) {
         copy = staging_copy(p->calls, comm->place.rank, copy);
         p->buffers.send = copy;
     }
     executor_init(executor, group, p->schedule, &p->print, &p->buffers, scratch);
-    if (p->fused) {
+    if (p->packed) {
         fusion_parts(parts, p->calls, p->count, comm->place.rank);
         fusion_wrap(executor, parts, p->count, copy);
     } else if (p->staged) {
@@ -448,6 +449,7 @@ static void enqueue(tutti_comm *comm, tutti_request *request, int timeout_ms)
     *comm->tail = request;
     comm->tail = &request->next;
     atomic_fetch_add_explicit(&comm->queue_count, 1, memory_order_relaxed);
+    comm->watches = false; /* what the loop is armed for is no longer all */
     comm_nudge(comm);
 }
 

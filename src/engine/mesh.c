@@ -176,6 +176,28 @@ static int on_check(void *context, const struct hello *answer, struct tutti_erro
     return place_check_answer_of(&out->comm->place, &out->peer, answer, error);
 }
 
+/* That a link is needed and cannot be had is the end. */
+static void fail_to_dial(const struct call_out *out, const struct tutti_error *why)
+{
+    tutti_comm *comm = out->comm;
+    struct tutti_error error;
+    if (why->code == TUTTI_ERR_SYSTEM) {
+        error_set(&error, TUTTI_ERR_SYSTEM,
+                  "rank %d cannot connect to %s, to which a link is needed (%.500s); raise the limit of "
+                  "descriptors (ulimit -n)",
+                  comm_root_rank(comm, comm->place.rank), out->peer.text, why->message);
+        error.rank = comm_root_rank(comm, comm->place.rank);
+    } else {
+        error_set(
+            &error, TUTTI_ERR_UNREACHABLE,
+            "cannot connect to %s, to which a link is needed (%.500s); check that all hosts can reach each "
+            "other (TUTTI_INTERFACE, TUTTI_PORT_RANGE)",
+            out->peer.text, why->message);
+        error.rank = comm_root_rank(comm, out->rank);
+    }
+    comm_fail(comm, &error);
+}
+
 static void on_dialled(void *context, int fd, bool is_unix, const struct tutti_error *why)
 {
     struct call_out *out = context;
@@ -190,14 +212,7 @@ static void on_dialled(void *context, int fd, bool is_unix, const struct tutti_e
                         out->peer.text, why->message);
         add_fresh(comm, out->channel, out->rank, true, mesh_make_link(comm, fd, is_unix, &out->peer));
     } else {
-        struct tutti_error error;
-        error_set(
-            &error, TUTTI_ERR_UNREACHABLE,
-            "cannot connect to %s, to which a link is needed (%.500s); check that all hosts can reach each "
-            "other (TUTTI_INTERFACE, TUTTI_PORT_RANGE)",
-            out->peer.text, why->message);
-        error.rank = comm_root_rank(comm, out->rank);
-        comm_fail(comm, &error);
+        fail_to_dial(out, why);
     }
     free(out);
 }
@@ -343,7 +358,14 @@ static void on_take(void *context, const struct hello *hello, int fd, bool is_un
 
 static void on_exhausted(void *context, int error_number)
 {
-    (void)context, (void)error_number; /* the door has said so; who needs the link has a deadline */
+    tutti_comm *root = context;
+    struct tutti_error error;
+    error_set_errno(&error, error_number,
+                    "rank %d cannot accept the connections of other ranks; raise the limit of descriptors "
+                    "(ulimit -n)",
+                    root->place.rank);
+    error.rank = root->place.rank;
+    comm_fail(root, &error);
 }
 
 void mesh_take_door(tutti_comm *root)

@@ -38,6 +38,7 @@ int messages_issue(tutti_comm *comm, const struct tutti_call *calls, size_t coun
     *comm->posted_tail = request;
     comm->posted_tail = &request->next;
     atomic_fetch_add(&comm->message_count, 1);
+    comm->watches = false;
     comm_nudge(comm);
     *result = request;
     return TUTTI_OK;

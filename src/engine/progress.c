@@ -108,17 +108,20 @@ static bool is_done(const tutti_comm *comm, const tutti_request *request)
     return request ? request->status != TUTTI_PENDING : !messages_are_pending(comm);
 }
 
-/* Moves everything until `request` is complete or `until_ns` has come.  With the token, without the lock. */
-static void drive(tutti_comm *comm, tutti_request *head, const tutti_request *request, int64_t until_ns)
+/* Moves everything until `request` is complete or `until_ns` has come.  Says whether anything moved.  With
+ * the token, without the lock. */
+static bool drive(tutti_comm *comm, tutti_request *head, const tutti_request *request, int64_t until_ns)
 {
+    bool moved = false;
     struct waiter waiter = {.policy = &comm->wait_policy};
     struct motion motion = {head, request, false, 0, 0};
     for (;;) {
         bool moving = motion_move(comm, &motion);
+        moved = moved || moving;
         if (is_done(comm, request) || comm_has_failed(comm))
-            return;
+            return moved;
         if (until_ns == 0) /* only a look */
-            return;
+            return moved;
         int64_t now_ns = 0;
         enum wait_stage stage = WAIT_YIELD;
         if (moving) { /* but read the clock: steady progress must not put off deadline and time-out */
@@ -131,7 +134,7 @@ static void drive(tutti_comm *comm, tutti_request *head, const tutti_request *re
             continue;
         motion_judge(comm, &motion, now_ns);
         if (now_ns >= until_ns)
-            return;
+            return moved;
         if (stage == WAIT_SLEEP && !comm_has_failed(comm))
             sleep_on(comm, &motion, until_ns, now_ns);
     }
@@ -155,12 +158,13 @@ static void wait_for(tutti_comm *comm, const tutti_request *request, int64_t unt
             tutti_request *head = comm->head;
             comm->token = TOKEN_CALLER;
             pthread_mutex_unlock(&comm->lock);
-            drive(comm, head, request, until_ns);
+            bool moved = drive(comm, head, request, until_ns);
             pthread_mutex_lock(&comm->lock);
             comm->token = TOKEN_FREE;
             if (comm_has_failed(comm))
                 comm_fail_pending(comm);
-            if (has_work(comm))
+            if (has_work(comm) &&
+                (moved || !comm->watches)) /* else the loop watches already what is waited for */
                 worker_post(comm->worker, &comm->drive_task);
             if (atomic_load_explicit(&comm->waiters, memory_order_relaxed) > 0)
                 pthread_cond_broadcast(&comm->changed);
@@ -393,6 +397,7 @@ void progress_drive_on_loop(void *argument)
     struct motion motion = {NULL, NULL, true, 0, 0};
     pthread_mutex_lock(&comm->lock);
     if (comm->token != TOKEN_FREE || !has_work(comm)) {
+        comm->watches = false;
         pthread_mutex_unlock(&comm->lock);
         stop_watching(comm); /* whoever holds the token posts again if there is need */
         return;
@@ -406,7 +411,8 @@ void progress_drive_on_loop(void *argument)
     if (comm_has_failed(comm))
         comm_fail_pending(comm);
     /* Under the lock: a caller that takes the token may move the head on and free it. */
-    if (!comm_has_failed(comm) && (motion.head || messages_are_pending(comm)))
+    comm->watches = !comm_has_failed(comm) && (motion.head || messages_are_pending(comm));
+    if (comm->watches)
         watch(comm, &motion, go_on);
     else
         stop_watching(comm);

@@ -10,6 +10,9 @@
 #include "engine/stripes.h"
 #include "engine/tuning_file.h"
 
+/* A rank that waits for cards knows less of who is late than one that still waits for its connections. */
+#define WIRING_PATIENCE_MS 1000
+
 /* ---- Settings ---------------------------------------------------------------------------------- */
 
 int roll_check_settings(tutti_comm *root, struct tutti_error *error)
@@ -98,7 +101,7 @@ void roll_on_card(void *context, const Wire__Card *card)
 int roll_await(tutti_comm *root, int timeout_ms, struct tutti_error *error)
 {
     struct roster *roster = &root->family->roster;
-    int64_t until_ns = clock_now_ns() + timeout_ms * NS_PER_MS;
+    int64_t until_ns = clock_now_ns() + (timeout_ms + WIRING_PATIENCE_MS) * NS_PER_MS;
     pthread_mutex_lock(&root->lock);
     while (!roster_is_complete(roster) && !comm_has_failed(root) && clock_now_ns() < until_ns)
         comm_wait_changed(root, until_ns);
@@ -111,9 +114,14 @@ int roll_await(tutti_comm *root, int timeout_ms, struct tutti_error *error)
         *error = root->failure;
         return error->code;
     }
-    error_set(error, TUTTI_ERR_TIMEOUT,
-              "the cards of only %d of %d ranks came round the ring in time: a rank is stopped", known,
-              root->place.size);
+    /* They come in the order of the ring, from the previous rank backwards. */
+    int rank = (root->place.rank - known + root->place.size) % root->place.size;
+    error_set(
+        error, TUTTI_ERR_TIMEOUT,
+        "the cards of only %d of %d ranks came round the ring in time; that of rank %d is the first that is "
+        "missing: it, or a rank between it and this one, is stopped",
+        known, root->place.size, rank);
+    error->rank = rank;
     return error->code;
 }
 

@@ -305,7 +305,7 @@ static int check_kind(int size, const struct tutti_call *call, struct tutti_erro
 static bool is_same_kind(const struct tutti_call *a, const struct tutti_call *b)
 {
     return a->op == b->op && a->type == b->type && a->reduction == b->reduction && a->root == b->root &&
-           a->timeout_ms == b->timeout_ms && a->peer == b->peer && a->tag == b->tag;
+           a->timeout_ms == b->timeout_ms && a->peer == b->peer && a->tag == b->tag && a->factor == b->factor;
 }
 
 /* ---- Calls that are issued together ------------------------------------------------------------ */
@@ -360,12 +360,36 @@ static int check_independence(struct together *t, struct tutti_error *error)
         a < b ? a : b, a < b ? b : a);
 }
 
+/* Those that come by the thousand: one whole buffer each way. */
+static bool is_vector_operation(int operation)
+{
+    return operation == TUTTI_ALL_REDUCE || operation == TUTTI_REDUCE || operation == TUTTI_BROADCAST;
+}
+
+/* Adds the buffers of such a call where nothing is wrong with them; false: look closer. */
+static bool add_vector(struct together *t, int rank, const struct tutti_call *call, size_t element_bytes,
+                       size_t owner)
+{
+    bool sends = call->op != TUTTI_BROADCAST || rank == call->root;
+    bool receives = call->op != TUTTI_REDUCE || rank == call->root;
+    bool in_place = sends && receives && call->send == call->recv;
+    size_t bytes = call->count * element_bytes;
+    if ((sends && !call->send) || (receives && !call->recv) ||
+        (sends && receives && !in_place && memory_overlaps(call->send, bytes, call->recv, bytes)))
+        return false;
+    if (sends && !in_place)
+        add_use(&t->reads, call->send, bytes, owner, false);
+    if (receives)
+        add_use(&t->writes, call->recv, bytes, owner, true);
+    return true;
+}
+
 /* `t` is NULL for a single call.  What is the same for a thousand calls in a row is looked at once. */
 static int check_each(int rank, int size, const struct tutti_call *calls, size_t count, struct together *t,
                       struct tutti_error *error)
 {
-    bool has_counts = false;
-    size_t most = 0;
+    bool has_counts = false, vector = false;
+    size_t most = 0, element_bytes = 0;
     int status = TUTTI_OK;
     for (size_t i = 0; i < count; i++) {
         const struct tutti_call *call = &calls[i];
@@ -376,11 +400,15 @@ static int check_each(int rank, int size, const struct tutti_call *calls, size_t
             if (status < 0)
                 return status;
             has_counts = operation_has_counts(call->op);
+            vector = t && is_vector_operation(call->op);
+            element_bytes = tutti_type_size(call->type);
             most = count_max(call, size);
         }
         status = check_counts(rank, size, call, has_counts, most, error);
         if (status < 0)
             return status;
+        if (vector && add_vector(t, rank, call, element_bytes, i))
+            continue;
         const struct call_memory m = call_memory_of(rank, size, call);
         status = check_buffers(rank, size, call, &m, error);
         if (status < 0)

@@ -14,29 +14,50 @@ static bool is_same_algorithm(const char *a, const char *b)
     return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
-/* Looks only at what the ranks must agree about: neither at fields that the operation does not have, nor at
- * deadlines and factors, which are each rank's own. */
-static bool fits_with(const struct tutti_call *first, const struct tutti_call *call)
-{
-    bool same_kind = call->op == first->op && call->type == first->type &&
-                     is_same_algorithm(call->algorithm, first->algorithm);
-    return same_kind && (!operation_has_root(call->op) || call->root == first->root) &&
-           (!operation_reduces(call->op) || call->reduction == first->reduction);
-}
-
 size_t fusion_run_length(const struct tutti_call *calls, size_t count)
 {
-    int op = calls[0].op;
-    if (op != TUTTI_ALL_REDUCE && op != TUTTI_REDUCE && op != TUTTI_BROADCAST)
+    const struct tutti_call *first = &calls[0];
+    if (first->op != TUTTI_ALL_REDUCE && first->op != TUTTI_REDUCE && first->op != TUTTI_BROADCAST)
         return 1;
-    size_t length = 0, total = 0;
-    for (; length < count && length < FUSION_CALLS_MAX && fits_with(&calls[0], &calls[length]); length++) {
-        size_t bytes = calls[length].count * tutti_type_size(calls[length].type);
-        if (bytes > FUSION_CALL_BYTES_MAX || total + bytes > FUSION_TOTAL_BYTES_MAX)
+    /* Looks only at what the ranks must agree about: neither at fields that the operation does not have, nor
+     * at deadlines and factors, which are each rank's own. */
+    bool has_root = operation_has_root(first->op), reduces = operation_reduces(first->op);
+    size_t length = 0, total = 0, element_bytes = tutti_type_size(first->type);
+    for (; length < count && length < FUSION_CALLS_MAX; length++) {
+        const struct tutti_call *call = &calls[length];
+        size_t bytes = call->count * element_bytes;
+        if (call->op != first->op || call->type != first->type || (has_root && call->root != first->root) ||
+            (reduces && call->reduction != first->reduction) ||
+            !is_same_algorithm(call->algorithm, first->algorithm) || bytes > FUSION_CALL_BYTES_MAX ||
+            total + bytes > FUSION_TOTAL_BYTES_MAX)
             break;
         total += bytes;
     }
     return length > 0 ? length : 1;
+}
+
+/* Do the inputs, or the outputs, lie one behind the other? */
+static bool follow_one_another(const struct tutti_call *calls, size_t count, size_t element_bytes, bool send)
+{
+    const char *end = send ? calls[0].send : calls[0].recv;
+    for (size_t i = 0; i < count; i++) {
+        const char *begin = send ? calls[i].send : calls[i].recv;
+        if (begin != end)
+            return false;
+        end = begin + calls[i].count * element_bytes;
+    }
+    return true;
+}
+
+bool fusion_is_one_buffer(const struct tutti_call *calls, size_t count, int rank)
+{
+    int op = calls[0].op;
+    bool sends = op != TUTTI_BROADCAST || calls[0].root == rank,
+         receives = op != TUTTI_REDUCE || calls[0].root == rank;
+    size_t element_bytes = tutti_type_size(calls[0].type);
+    return calls[0].reduction != TUTTI_PREMULTIPLIED_SUM &&
+           (!sends || follow_one_another(calls, count, element_bytes, true)) &&
+           (!receives || follow_one_another(calls, count, element_bytes, false));
 }
 
 void fusion_fingerprint(struct fingerprint *print, const struct tutti_call *calls, size_t count)
@@ -167,9 +188,7 @@ bool staging_is_needed(const struct tutti_call *call, int size)
            (size == 1 && makes_truth(call->type, call->reduction));
 }
 
-/* A reduction may run in place, so where this rank has an output as long as the input, the copy is made
- * there.
- */
+/* A reduction may run in place: where this rank's output is as long as its input, the copy is made there. */
 static bool is_made_in_recv(const struct tutti_call *call, int rank)
 {
     return call->op == TUTTI_ALL_REDUCE || (call->op == TUTTI_REDUCE && call->root == rank);

@@ -24,6 +24,10 @@ size_t fusion_run_length(const struct tutti_call *calls, size_t count);
 /* Makes `print`, the fingerprint of the first of `count` calls, that of all of them run as one. */
 void fusion_fingerprint(struct fingerprint *print, const struct tutti_call *calls, size_t count);
 
+/* Do the buffers of `count` calls that run as one lie one behind the other on this rank, so that nothing
+ * needs to be packed?  Each rank may find it otherwise. */
+bool fusion_is_one_buffer(const struct tutti_call *calls, size_t count, int rank);
+
 /* Fills in `count` parts for as many calls that run as one. */
 void fusion_parts(struct fusion_part *parts, const struct tutti_call *calls, size_t count, int rank);
 

@@ -370,40 +370,45 @@ class BeyondTheRing(FailureTest):
         os.kill(stopped.pid, signal.SIGSTOP)
         self.assert_all_name(members, 2, time.monotonic(), 10)
 
-    def held_group(self, fifo, **environment):
-        """Eight ranks that have not called yet, so that no link beyond the ring is open."""
-        job = self.job(8, TUTTI_ALGORITHM=BEYOND_THE_RING, **environment)
-        members = job.ranks("hold", fifo.path)
+    def held_group(self):
+        """Eight ranks that have not called yet, so that no link beyond the ring is open; and what each waits for,
+        which is its own, lest a rank that dies takes the release of another with it."""
+        job = self.job(8, TUTTI_ALGORITHM=BEYOND_THE_RING)
+        fifos = [Fifo().__enter__() for _ in range(job.size)]
+        for fifo in fifos:
+            self.addCleanup(fifo.__exit__)
+        members = [job.rank(rank, "hold", fifo.path) for rank, fifo in enumerate(fifos)]
         for member in members:
             member.expect("^joined ")
-        return members
+        return members, fifos
+
+    def release(self, fifos):
+        for fifo in fifos:
+            fifo.release(1)
 
     def test_a_rank_that_is_killed_while_links_to_it_are_opened_is_named_by_all(self):
-        with Fifo() as fifo:
-            members = self.held_group(fifo)
-            victim = members.pop(3)
-            os.kill(victim.pid, signal.SIGSTOP)  # the kernel takes connections for it; it answers none
-            fifo.release(len(members))
-            time.sleep(0.3)  # the others dial meanwhile; whoever comes later finds it dead, and that is as well
-            os.kill(victim.pid, signal.SIGKILL)
-            self.assert_all_name(members, 3, time.monotonic(), 5)
+        members, fifos = self.held_group()
+        victim = members.pop(3)
+        os.kill(victim.pid, signal.SIGSTOP)  # the kernel takes connections for it; it answers none
+        self.release(fifos)
+        time.sleep(0.3)  # the others dial meanwhile; whoever comes later finds it dead, and that is as well
+        os.kill(victim.pid, signal.SIGKILL)
+        self.assert_all_name(members, 3, time.monotonic(), 5)
 
     def test_a_rank_that_has_been_killed_before_the_first_link_to_it_is_wanted_is_named_by_all(self):
-        with Fifo() as fifo:
-            members = self.held_group(fifo)
-            victim = members.pop(3)
-            os.kill(victim.pid, signal.SIGKILL)
-            fifo.release(len(members))
-            self.assert_all_name(members, 3, time.monotonic(), 5)
+        members, fifos = self.held_group()
+        victim = members.pop(3)
+        os.kill(victim.pid, signal.SIGKILL)
+        self.release(fifos)
+        self.assert_all_name(members, 3, time.monotonic(), 5)
 
     def test_a_rank_that_is_stopped_for_a_moment_while_links_to_it_are_opened_is_waited_for(self):
-        with Fifo() as fifo:
-            members = self.held_group(fifo)
-            os.kill(members[3].pid, signal.SIGSTOP)
-            fifo.release(len(members))
-            time.sleep(0.5)  # the fault itself: so long it answers nobody
-            os.kill(members[3].pid, signal.SIGCONT)
-            self.assert_done(*members)
+        members, fifos = self.held_group()
+        os.kill(members[3].pid, signal.SIGSTOP)
+        self.release(fifos)
+        time.sleep(0.5)  # the fault itself: so long it answers nobody
+        os.kill(members[3].pid, signal.SIGCONT)
+        self.assert_done(*members)
 
     def test_links_are_opened_by_need_and_kept(self):
         links = {"ring": {1, 7}, "recursive_doubling": {1, 2, 4, 7}, "direct": {1, 2, 3, 4, 5, 6, 7}}
@@ -452,7 +457,7 @@ class Choosing(FailureTest):
             for member in self.job(size, TUTTI_ALGORITHM="all_reduce:pigeon").ranks("once"):
                 self.assert_fails(member, "CONFIG", "TUTTI_ALGORITHM", "pigeon", *ALGORITHMS)
         for member in self.job(1, TUTTI_ALGORITHM="all_deduce:ring").ranks("once"):
-            self.assert_fails(member, "CONFIG", "TUTTI_ALGORITHM", "all_deduce", r"\ball_reduce\b")
+            self.assert_fails(member, "CONFIG", "TUTTI_ALGORITHM", "all_deduce")
 
     def test_an_algorithm_that_is_not_deterministic_is_refused_where_that_is_asked_for(self):
         for member in self.job(2, TUTTI_ALGORITHM="all_reduce:ring", TUTTI_DETERMINISTIC=1).ranks("once"):

@@ -14,7 +14,14 @@ ACTIONS = {"kill": "die", "stop_short": "stop", "stop_long": "stop", "reset": "r
            "stale": "stale", "no_memory": "no_memory"}
 BROKEN_LINK = "reset", "half_close", "truncated"
 BAD_BYTES = "corrupt_header", "corrupt_payload", "stale"
+# Every rank sends to the next one only, and each group sends two hellos, and so what is hit at a certain frame or
+# hello is known.
+BY_RING = {"TUTTI_ALGORITHM": ",".join(f"{operation}:ring" for operation in (
+    "all_reduce", "broadcast", "all_gather", "gather", "reduce_scatter", "barrier"))}
+# Each rank needs a link to every other in the first all_reduce: the third hello is the first beyond the ring.
+BEYOND_THE_RING = {"TUTTI_ALGORITHM": "all_reduce:direct"}
 NOT_FORMED = "TIMEOUT", "PEER_LOST", "ABORTED"
+EXHAUSTED_MS = 1000 + 2 * CLOSED_MS  # a rank waits a second for descriptors
 LOST_MS = 3000 + CLOSED_MS  # until those whose rendezvous died with its process are told so
 # A group that does not come about: the time-out given for joining, the least that wiring is given, and how much
 # later than the rendezvous a member gives up by itself.
@@ -131,12 +138,12 @@ def no_descriptors_at_all(run, victim):
 # ---- In a group: in an operation, idle, finalizing ---------------------------------------------------
 
 
-def hurt_group(run, victim, fault, mode, way):
+def hurt_group(run, victim, fault, mode, way, environment):
     """Does it: by a signal, to all connections of the victim, or at a failpoint.  The time, where it is known."""
     own = {victim: (("--hold", "finalize") if mode == "finalize" and "@" not in way else (),
                     failpoint(way, fault) if "@" in way else {})}
     times = {"TUTTI_HEARTBEAT": "1s", "TUTTI_DEAD_AFTER": "5s"} if way == "signal_default_times" else {}
-    members = run.start_all(mode, own, TUTTI_CHECKSUM=int(fault == "corrupt_payload"), **times)
+    members = run.start_all(mode, own, TUTTI_CHECKSUM=int(fault == "corrupt_payload"), **times, **environment)
     hurt = members[victim]
     if "@" in way:
         if ACTIONS[fault] == "stop":
@@ -156,8 +163,11 @@ def hurt_group(run, victim, fault, mode, way):
     return since_us
 
 
-def in_group(run, victim, fault, mode, way):
-    since_us = hurt_group(run, victim, fault, mode, way)
+def in_group(run, victim, fault, mode, way, beyond_the_ring=False):
+    environment = BEYOND_THE_RING if beyond_the_ring else {}
+    if fault in BROKEN_LINK and "@" in way:
+        environment = BY_RING
+    since_us = hurt_group(run, victim, fault, mode, way, environment)
     hurt = run.members[victim]
     others = run.others(hurt)
     if fault == "stop_short":
@@ -223,8 +233,10 @@ def leaving(run, victim, fault, point):
 
 
 def full_descriptors(run, victim, mode):
-    """A group that runs opens nothing: it does not notice that a rank has no descriptor left."""
-    members = run.start_all(mode, {victim: (("--hold", "finalize") if mode == "finalize" else (), {})})
+    """A group that runs opens nothing, once it has the links that it needs: it does not notice that a rank has no
+    descriptor left."""
+    members = run.start_all(mode, {victim: (("--hold", "finalize"), {}) if mode == "finalize" else ((), {})},
+                            **(BY_RING if mode == "finalize" else {}))
     for member in members:
         member.wait({"loop": "looping", "idle": "idle", "finalize": "finalizing"}[mode])
     if mode == "finalize":
@@ -234,6 +246,26 @@ def full_descriptors(run, victim, mode):
     if mode == "finalize":
         members[victim].tell("go")
     run.expect_results(members)
+
+
+def no_descriptor_beyond_the_ring(run, victim, way):
+    """The victim has no descriptor left when the last barrier, which is the first call, needs links beyond the ring:
+    to dial others, or to accept them."""
+    holding = [victim] if way == "dial" else range(run.size)
+    members = run.start_all("finalize", {rank: (("--hold", "finalize"), {}) for rank in holding})
+    for rank in holding:
+        members[rank].wait("holding")
+    hurt = members[victim]
+    hurt.order("hog")
+    since_us = now_us()
+    for rank in holding:
+        if way == "dial" or rank != victim:
+            members[rank].tell("go")
+    others = run.others(hurt)
+    run.expect_failures(others, {victim}, ["SYSTEM"], EXHAUSTED_MS, since_us)
+    hurt.signal(signal.SIGKILL)  # else it would have to come without a descriptor
+    run.expect_last_reform(others)
+    run.expect_killed(hurt)
 
 
 # ---- Re-forming --------------------------------------------------------------------------------------
@@ -246,7 +278,7 @@ def after_a_death(run, victim, own=None, late=False, options=()):
     changes = {victim: own or ((), {})}
     if late:
         changes[slow] = (("--hold", "reform"), {})
-    members = run.start_all("loop", changes, *options)
+    members = run.start_all("loop", changes, *options, **BY_RING)
     for member in members:
         member.wait("looping")
     members[dead].signal(signal.SIGKILL)

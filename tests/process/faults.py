@@ -42,6 +42,8 @@ NO_FRAME = "no data frame is sent then (damaged control frames and hellos: tests
 NO_PAYLOAD = "the barrier of finalize has no payload"
 NO_CALL = "memory is taken for calls only"
 NO_DATA = "the rendezvous carries no data frames and makes no calls"
+OF_A_LINK = "a link that breaks as soon as it is open breaks like any other"
+NOT_ASKED = "links beyond the ring are opened without the rendezvous"
 NOT_NEEDED = "a running group needs no descriptor of the rendezvous"
 
 
@@ -75,6 +77,16 @@ def in_all_reduce(fault):
     if fault == "descriptors":
         return {"limit": partial(plans.full_descriptors, mode="loop")}
     return in_ways(fault, "loop", "request_made@2" if fault == "no_memory" else "frame_sent@60")
+
+
+def opening(fault):
+    """The first call needs links beyond the ring."""
+    if fault in ("kill", "stop_short", "stop_long"):
+        return {way: partial(plans.in_group, fault=fault, mode="loop", way=way, beyond_the_ring=True)
+                for way in ("hello_sent@3", "accept@3")}
+    if fault == "descriptors":
+        return {way: partial(plans.no_descriptor_beyond_the_ring, way=way) for way in ("dial", "accept")}
+    return OF_A_LINK
 
 
 def idle(fault):
@@ -114,14 +126,16 @@ def finalizing(fault):
     return in_ways(fault, "finalize", "request_made@1" if fault == "no_memory" else "frame_sent@1")
 
 
-PHASES = {"connecting": connecting, "in_all_reduce": in_all_reduce, "idle": idle, "re_forming": re_forming,
-          "finalizing": finalizing}
+PHASES = {"connecting": connecting, "opening": opening, "in_all_reduce": in_all_reduce, "idle": idle,
+          "re_forming": re_forming, "finalizing": finalizing}
 MODES = {"in_all_reduce": "loop", "idle": "idle", "finalizing": "finalize"}
 
 
 def of_rendezvous(phase, fault):
     if fault in ("corrupt_header", "corrupt_payload", "truncated", "stale", "no_memory"):
         return NO_DATA
+    if phase == "opening":
+        return NOT_ASKED
     if phase == "connecting":
         return {"service": partial(plans.rendezvous_while_forming, fault=fault)}
     if phase == "re_forming":

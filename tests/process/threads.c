@@ -9,13 +9,14 @@
 #include <unistd.h>
 #include "tutti/tutti.h"
 
-#define SIZE       4
-#define COUNT      1000
-#define ROUNDS     300
-#define LIVES      10 /* groups that are made and ended by an abort */
-#define MAILS_MAX  8
-#define ABORTER    2
-#define LATE_COMER 3
+#define SIZE        4
+#define COUNT       1000
+#define ROUNDS      300
+#define LIVES       10 /* groups that are made and ended by an abort */
+#define CHILD_LIVES 30
+#define MAILS_MAX   8
+#define ABORTER     2
+#define LATE_COMER  3
 
 struct member {
     int rank;
@@ -210,6 +211,162 @@ static void two_communicators_are_independent(struct member *member)
     tutti_free(other.comm);
 }
 
+/* ---- Children ---------------------------------------------------------------------------------- */
+
+/* As `member`, of a communicator that was made of its own: the same ranks, or those with the same parity. */
+static struct member child_of(const struct member *member, bool by_parity)
+{
+    struct member child = *member;
+    EXPECT(TUTTI_OK, tutti_split(member->comm, by_parity ? member->rank % 2 : 0, 0, &child.comm));
+    return child;
+}
+
+static void leave(const struct member *member)
+{
+    EXPECT(TUTTI_OK, tutti_finalize(member->comm, 30000));
+    tutti_free(member->comm);
+}
+
+static void *call_among_pairs(void *argument)
+{
+    const struct member *member = argument;
+    for (int round = 0; round < ROUNDS; round++) {
+        int32_t part = member->rank + round, both[2];
+        EXPECT(TUTTI_OK, tutti_all_gather(member->comm, &part, both, 1, TUTTI_INT32));
+        for (int i = 0; i < 2; i++)
+            CHECK(both[i] == member->rank % 2 + 2 * i + round);
+    }
+    return NULL;
+}
+
+static void the_root_and_its_children_are_used_by_threads_of_their_own(struct member *member)
+{
+    struct member all = child_of(member, false), pair = child_of(member, true);
+    pthread_t second, third;
+    CHECK(pthread_create(&second, NULL, call_alike, &all) == 0);
+    CHECK(pthread_create(&third, NULL, call_among_pairs, &pair) == 0);
+    call_alike(member);
+    pthread_join(second, NULL);
+    pthread_join(third, NULL);
+    leave(&all);
+    leave(&pair);
+}
+
+static void *make_use_and_free_children(void *argument)
+{
+    const struct member *member = argument;
+    for (int life = 0; life < CHILD_LIVES; life++) {
+        struct member child = child_of(member, life % 2);
+        int32_t one = 1;
+        EXPECT(TUTTI_OK, tutti_all_reduce(child.comm, &one, &one, 1, TUTTI_INT32, TUTTI_SUM));
+        CHECK(one == (life % 2 ? SIZE / 2 : SIZE));
+        leave(&child);
+    }
+    return NULL;
+}
+
+static void children_come_and_go_while_the_root_works(struct member *member)
+{
+    struct member parent = child_of(member, false); /* whose calls are that other thread's */
+    pthread_t second;
+    CHECK(pthread_create(&second, NULL, make_use_and_free_children, &parent) == 0);
+    call_alike(member);
+    pthread_join(second, NULL);
+    leave(&parent);
+}
+
+/* ---- Messages ---------------------------------------------------------------------------------- */
+
+/* One from every rank, this one included, in each round. */
+static void *receive_from_anybody(void *argument)
+{
+    const struct member *member = argument;
+    int next_round[SIZE] = {0};
+    for (int i = 0; i < ROUNDS * SIZE; i++) {
+        int32_t told[2];
+        struct tutti_received received;
+        EXPECT(TUTTI_OK,
+               tutti_recv(member->comm, told, 2, TUTTI_INT32, TUTTI_ANY_SOURCE, TUTTI_ANY_TAG, &received));
+        CHECK(received.count == 2 && received.source == told[0] && received.tag == told[1]);
+        CHECK(next_round[received.source]++ == told[1]); /* those of one rank in the order of sending */
+    }
+    return NULL;
+}
+
+static void *send_to_everybody(void *argument)
+{
+    const struct member *member = argument;
+    for (int round = 0; round < ROUNDS; round++)
+        for (int to = 0; to < SIZE; to++) {
+            const int32_t tells[2] = {member->rank, round};
+            EXPECT(TUTTI_OK, tutti_send(member->comm, tells, 2, TUTTI_INT32, to, round));
+        }
+    return NULL;
+}
+
+static void one_thread_receives_while_others_send_and_make_collective_calls(struct member *member)
+{
+    pthread_t receiver, sender;
+    CHECK(pthread_create(&receiver, NULL, receive_from_anybody, member) == 0);
+    CHECK(pthread_create(&sender, NULL, send_to_everybody, member) == 0);
+    call_alike(member);
+    pthread_join(sender, NULL);
+    pthread_join(receiver, NULL);
+}
+
+/* Two threads that could not both go on if a call that waits kept others out. */
+static void *answer(void *argument)
+{
+    const struct member *member = argument;
+    for (int round = 0; round < ROUNDS; round++) {
+        int32_t x;
+        EXPECT(TUTTI_OK, tutti_recv(member->comm, &x, 1, TUTTI_INT32, member->rank, 1, NULL));
+        x++;
+        EXPECT(TUTTI_OK, tutti_send(member->comm, &x, 1, TUTTI_INT32, member->rank, 2));
+    }
+    return NULL;
+}
+
+static void two_threads_of_a_rank_talk_to_each_other_by_messages(struct member *member)
+{
+    pthread_t other;
+    CHECK(pthread_create(&other, NULL, answer, member) == 0);
+    for (int round = 0; round < ROUNDS; round++) {
+        int32_t x = round;
+        EXPECT(TUTTI_OK, tutti_send(member->comm, &x, 1, TUTTI_INT32, member->rank, 1));
+        EXPECT(TUTTI_OK, tutti_recv(member->comm, &x, 1, TUTTI_INT32, member->rank, 2, NULL));
+        CHECK(x == round + 1);
+    }
+    pthread_join(other, NULL);
+}
+
+static void a_message_is_waited_for_in_another_thread(struct member *member)
+{
+    static int32_t x[SIZE][ROUNDS];
+    struct mailbox box = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, {NULL}, 0, 0, member};
+    pthread_t waiter;
+    CHECK(pthread_create(&waiter, NULL, wait_for_mail, &box) == 0);
+    for (int round = 0; round < ROUNDS; round++) {
+        tutti_request *request;
+        const int32_t tells = member->rank + round;
+        const struct tutti_call call = {.op = TUTTI_RECV,
+                                        .recv = &x[member->rank][round],
+                                        .count = 1,
+                                        .type = TUTTI_INT32,
+                                        .peer = (member->rank + 1) % SIZE,
+                                        .tag = round};
+        EXPECT(TUTTI_OK, tutti_start(member->comm, &call, 1, &request));
+        mailbox_put(&box, request);
+        int to = (member->rank + SIZE - 1) % SIZE;
+        EXPECT(TUTTI_OK, tutti_send(member->comm, &tells, 1, TUTTI_INT32, to, round));
+    }
+    pthread_join(waiter, NULL);
+    for (int round = 0; round < ROUNDS; round++)
+        CHECK(x[member->rank][round] == (member->rank + 1) % SIZE + round);
+}
+
+/* ---- Aborts ------------------------------------------------------------------------------------ */
+
 static void *abort_group(void *argument)
 {
     const struct member *member = argument;
@@ -252,6 +409,34 @@ static void an_abort_from_another_thread_ends_the_group_for_everyone(struct memb
     if (member->rank == ABORTER)
         pthread_join(aborter, NULL);
     check_aborted(member, tutti_barrier(member->comm));
+}
+
+static void *receive_what_never_comes(void *argument)
+{
+    const struct member *member = argument;
+    int32_t x;
+    check_aborted(member, tutti_recv(member->comm, &x, 1, TUTTI_INT32, TUTTI_ANY_SOURCE, 7, NULL));
+    return NULL;
+}
+
+/* The others are in a call of the child that the late-comer never makes, or receive on the root; one of them
+ * aborts the child. */
+static void an_abort_of_a_child_ends_whatever_threads_do_in_the_family(struct member *member)
+{
+    struct member child = child_of(member, false);
+    pthread_t receiver, aborter;
+    int32_t x = 1;
+    pthread_barrier_wait(&all_ranks); /* every rank has its child */
+    CHECK(pthread_create(&receiver, NULL, receive_what_never_comes, member) == 0);
+    if (member->rank == ABORTER)
+        CHECK(pthread_create(&aborter, NULL, abort_group, &child) == 0);
+    if (member->rank != LATE_COMER)
+        check_aborted(&child, tutti_all_reduce(child.comm, &x, &x, 1, TUTTI_INT32, TUTTI_SUM));
+    pthread_join(receiver, NULL);
+    if (member->rank == ABORTER)
+        pthread_join(aborter, NULL);
+    check_aborted(member, tutti_barrier(member->comm));
+    tutti_free(child.comm);
 }
 
 /* ---- Running them ------------------------------------------------------------------------------ */
@@ -300,17 +485,26 @@ int main(void)
         SCENARIO(a_request_is_waited_for_in_another_thread, true),
         SCENARIO(calls_that_overlap_are_serialised, true),
         SCENARIO(two_communicators_are_independent, true),
+        SCENARIO(the_root_and_its_children_are_used_by_threads_of_their_own, true),
+        SCENARIO(children_come_and_go_while_the_root_works, true),
+        SCENARIO(one_thread_receives_while_others_send_and_make_collective_calls, true),
+        SCENARIO(two_threads_of_a_rank_talk_to_each_other_by_messages, true),
+        SCENARIO(a_message_is_waited_for_in_another_thread, true),
     };
-    static const struct scenario aborted =
-        SCENARIO(an_abort_from_another_thread_ends_the_group_for_everyone, false);
+    static const struct scenario aborted[] = {
+        SCENARIO(an_abort_from_another_thread_ends_the_group_for_everyone, false),
+        SCENARIO(an_abort_of_a_child_ends_whatever_threads_do_in_the_family, false),
+    };
     pthread_barrier_init(&all_ranks, NULL, SIZE);
     for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++) {
         run(&scenarios[i]);
         printf("ok: %s\n", scenarios[i].name);
     }
-    for (int life = 0; life < LIVES; life++)
-        run(&aborted);
-    printf("ok: %s, %d times\n", aborted.name, LIVES);
+    for (size_t i = 0; i < sizeof aborted / sizeof aborted[0]; i++) {
+        for (int life = 0; life < LIVES; life++)
+            run(&aborted[i]);
+        printf("ok: %s, %d times\n", aborted[i].name, LIVES);
+    }
     pthread_barrier_destroy(&all_ranks);
     return 0;
 }

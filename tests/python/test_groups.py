@@ -287,6 +287,7 @@ from ranks import signal_peers, signal_self_inside, wait_for_peers
 with tutti.init() as comm:
     if comm.rank == 0:
         wait_for_peers("interrupted")
+        {call}  # the same call: another might meet what rank 1 has sent before the abort arrives
         comm.barrier()
     signal_self_inside("run_interruptibly")
     try:

@@ -1,6 +1,8 @@
 /* Dialling over real sockets: to a rank that answers, that is not there yet, that answers wrongly. */
 #include "doorstep.h"
 
+#include <sys/resource.h>
+
 struct outcome {
     struct dial *dial;
     int calls, fd;
@@ -26,12 +28,12 @@ static void on_done(void *context, int fd, bool is_unix, const struct tutti_erro
     outcome->fd = fd;
     outcome->is_unix = is_unix;
     outcome->has_why = why != NULL;
-    if (why)
-        outcome->why = *why;
     if (outcome->stops) {
         dial_stop(outcome->dial);
         outcome->dial = NULL;
     }
+    if (why) /* it outlives the dial */
+        outcome->why = *why;
 }
 
 static void start(struct doorstep *d, struct outcome *outcome, const struct connector_targets *targets,
@@ -149,7 +151,7 @@ static void a_rank_that_is_not_ready_is_waited_for_also_past_the_time_to_give_up
 static void where_the_unix_socket_does_not_connect_tcp_is_used_and_the_reason_told(void **state)
 {
     struct doorstep *d = *state;
-    struct outcome outcome = {.fd = -1};
+    struct outcome outcome = {.fd = -1, .stops = true};
     struct connector_targets targets = {.count = 0};
     add_dead_unix(&targets);
     add_target(&targets, d, 1);
@@ -345,6 +347,28 @@ static void a_rank_that_refuses_until_the_end_is_given_up_with_its_reason(void *
     assert_true(outcome.checks > 1);
 }
 
+/* For real: this process has no descriptor left for a second. */
+static void without_descriptors_it_gives_up_early_as_that_is_no_fault_of_the_rank(void **state)
+{
+    struct doorstep *d = *state;
+    struct outcome outcome = {.fd = 99, .stops = true};
+    struct connector_targets targets = {.count = 0};
+    struct rlimit before, none;
+    int lowest = dup(STDERR_FILENO); /* the next descriptor that there would be */
+    assert_true(lowest >= 0);
+    close(lowest);
+    add_target(&targets, d, 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = (struct rlimit){.rlim_cur = (rlim_t)lowest, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    start(d, &outcome, &targets, 600000);
+    run_until(d, outcome.calls == 1);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(outcome.fd, -1);
+    assert_int_equal(outcome.why.code, TUTTI_ERR_SYSTEM);
+    assert_non_null(strstr(outcome.why.message, strerror(EMFILE)));
+}
+
 static void without_a_time_to_give_up_it_goes_on(void **state)
 {
     struct doorstep *d = *state;
@@ -404,6 +428,7 @@ int main(void)
         DOORSTEP(a_refusal_is_not_final_as_the_rank_may_be_about_to_change_its_mind),
         DOORSTEP(an_unreachable_rank_is_given_up_when_the_time_has_come),
         DOORSTEP(a_rank_that_refuses_until_the_end_is_given_up_with_its_reason),
+        DOORSTEP(without_descriptors_it_gives_up_early_as_that_is_no_fault_of_the_rank),
         DOORSTEP(without_a_time_to_give_up_it_goes_on),
         DOORSTEP(a_dial_can_be_stopped_at_any_time_and_calls_nobody),
     };

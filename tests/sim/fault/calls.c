@@ -114,8 +114,8 @@ static const struct algorithm *choose(struct comm *comm, const struct fingerprin
 {
     struct tutti_error error;
     struct selection selection;
-    size_t count = operation_has_counts(print->operation) ? print->count
-                                                          : executor_total(print, comm->place.size);
+    size_t count =
+        operation_has_counts(print->operation) ? print->count : executor_total(print, comm->place.size);
     const struct select_call call = {
         .operation = print->operation,
         .type = print->type,
@@ -386,6 +386,7 @@ static void no_goodbye(void *context)
 int comm_finalize(struct comm *comm, struct call *barrier)
 {
     comm->finalizes = true;
+    barrier->args.algorithm = "ring"; /* who still waits when a rank dies in it is beside one that knows */
     int status = issue(comm, barrier);
     if (status != TUTTI_PENDING)
         return status;

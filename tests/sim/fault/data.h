@@ -10,7 +10,7 @@
 struct data {
     struct planned_call planned;
     int rank, size;
-    struct tutti_call call; /* complete but for the algorithm and the time-out */
+    struct tutti_call call;      /* complete but for the algorithm and the time-out */
     size_t counts[4][RANKS_MAX]; /* to which its counts and offsets point */
     uint8_t *memory;
     size_t memory_bytes;

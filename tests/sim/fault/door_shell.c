@@ -47,7 +47,7 @@ static void on_hello(void *context)
     struct hello hello;
     uint8_t more;
     if (!visitor->comm->door.events)
-        return; /* door_hand_over() looks again */
+        return;           /* door_hand_over() looks again */
     if (visitor->waits) { /* nothing may follow a hello before its answer */
         if (end_read(visitor->end, &more, sizeof more) != READ_NOTHING)
             visitor_drop(visitor);

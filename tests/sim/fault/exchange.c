@@ -19,8 +19,8 @@ static int64_t *buffer_of(const struct exchange *x, size_t mail)
 static void add(struct exchange *x, bool sends, int peer, int tag)
 {
     size_t which = x->letters.count++;
-    x->mails[which] =
-        (struct mail){.sends = sends, .peer = peer, .tag = tag, .type = TUTTI_INT64, .count = x->planned.count};
+    x->mails[which] = (struct mail){
+        .sends = sends, .peer = peer, .tag = tag, .type = TUTTI_INT64, .count = x->planned.count};
 }
 
 /* To whom this rank sends; from whom it receives, or -1. */

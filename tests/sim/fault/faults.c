@@ -226,6 +226,8 @@ static void break_stream(struct fault *fault)
     if (fault->kind == FAULT_half_close)
         end_shut_write(end);
     if (fault->kind == FAULT_half_open) {
+        /* Who waits for the answer to its hello does so until the deadline of its call. */
+        sim->world->vague_until_ns = EVER;
         sim->world->hampered++;
         end_forget(end);
     }
@@ -343,7 +345,8 @@ enum fault_kind faults_of_user(struct faults *f, const struct process *process, 
             blame->aborts = true;
         if (fault->kind == FAULT_late) {
             blame->late_until_ns = sim->network.now_ns + (sim->options.call_timeout_ms + 3000) * NS_PER_MS;
-            sim->world->troubled_until_ns = blame->late_until_ns;
+            if (sim->world->troubled_until_ns < blame->late_until_ns)
+                sim->world->troubled_until_ns = blame->late_until_ns;
         }
         return fault->kind;
     }
@@ -502,7 +505,7 @@ const struct process *faults_only_late(const struct faults *f)
     const struct process *late = NULL;
     for (int i = 0; i < f->count; i++) {
         const struct fault *fault = &f->list[i];
-        bool of_server = fault->kind >= FAULT_rendezvous_kill && fault->kind <= FAULT_rendezvous_memory;
+        bool of_server = fault->kind == FAULT_rendezvous_kill || fault->kind == FAULT_rendezvous_freeze;
         if (fault->kind != FAULT_late && !of_server)
             return NULL;
         if (fault->kind == FAULT_late && late)

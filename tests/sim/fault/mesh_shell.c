@@ -152,10 +152,10 @@ static int on_judge(struct comm *comm, const struct hello *hello, struct hello *
     if (!roster_is_complete(&comm->roster))
         return DOOR_NOT_YET;
     answer->channel = hello->channel;
-    bool is_member = hello->from < (uint32_t)comm->place.size && hello->from != (uint32_t)comm->place.rank &&
-                     hello->to == (uint32_t)comm->place.rank &&
-                     memcmp(hello->member_id, comm->roster.members[hello->from].member_id,
-                            MEMBER_ID_BYTES) == 0;
+    bool is_member =
+        hello->from < (uint32_t)comm->place.size && hello->from != (uint32_t)comm->place.rank &&
+        hello->to == (uint32_t)comm->place.rank &&
+        memcmp(hello->member_id, comm->roster.members[hello->from].member_id, MEMBER_ID_BYTES) == 0;
     return is_member ? HELLO_ACCEPTED : HELLO_WRONG_RANK;
 }
 

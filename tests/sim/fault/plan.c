@@ -50,11 +50,11 @@ static void draw_collective(const struct simulation *sim, struct planned_call *c
                             int size)
 {
     static const uint8_t operations[] = {
-        TUTTI_ALL_REDUCE,       TUTTI_ALL_REDUCE,  TUTTI_ALL_REDUCE,  TUTTI_ALL_REDUCE,
-        TUTTI_BROADCAST,        TUTTI_BROADCAST,   TUTTI_ALL_GATHER,  TUTTI_ALL_GATHER,
-        TUTTI_REDUCE_SCATTER,   TUTTI_REDUCE,      TUTTI_REDUCE,      TUTTI_BARRIER,
-        TUTTI_GATHER,           TUTTI_SCATTER,     TUTTI_ALL_TO_ALL,  TUTTI_ALL_GATHER_V,
-        TUTTI_REDUCE_SCATTER_V, TUTTI_GATHER_V,    TUTTI_SCATTER_V,   TUTTI_ALL_TO_ALL_V};
+        TUTTI_ALL_REDUCE,       TUTTI_ALL_REDUCE, TUTTI_ALL_REDUCE, TUTTI_ALL_REDUCE,
+        TUTTI_BROADCAST,        TUTTI_BROADCAST,  TUTTI_ALL_GATHER, TUTTI_ALL_GATHER,
+        TUTTI_REDUCE_SCATTER,   TUTTI_REDUCE,     TUTTI_REDUCE,     TUTTI_BARRIER,
+        TUTTI_GATHER,           TUTTI_SCATTER,    TUTTI_ALL_TO_ALL, TUTTI_ALL_GATHER_V,
+        TUTTI_REDUCE_SCATTER_V, TUTTI_GATHER_V,   TUTTI_SCATTER_V,  TUTTI_ALL_TO_ALL_V};
     static const uint8_t reductions[] = {TUTTI_SUM, TUTTI_SUM, TUTTI_SUM,
                                          TUTTI_MIN, TUTTI_MAX, TUTTI_PREMULTIPLIED_SUM};
     call->operation = operations[random_below(random, sizeof operations)];

@@ -30,7 +30,7 @@ struct program {
     int attempts;
     int count, made, pending; /* calls of this group: planned, made, not complete */
     struct planned_call plan[CALLS_MAX];
-    struct invocation *kept; /* of failed calls, to the end of the run */
+    struct invocation *kept;         /* of failed calls, to the end of the run */
     struct exchange *kept_exchanges; /* likewise */
     struct invocation *barrier;
     int64_t began_ns, frozen_ns; /* of what is under way: joining or finalizing */
@@ -284,10 +284,8 @@ static void differ(struct program *p, struct planned_call *planned, const char *
     if (*algorithm)
         return;
     if (planned->operation == TUTTI_BARRIER || operation_has_counts(planned->operation))
-        *planned = (struct planned_call){.operation = TUTTI_ALL_REDUCE,
-                                         .type = TUTTI_INT64,
-                                         .reduction = TUTTI_SUM,
-                                         .count = 3};
+        *planned = (struct planned_call){
+            .operation = TUTTI_ALL_REDUCE, .type = TUTTI_INT64, .reduction = TUTTI_SUM, .count = 3};
     else if (operation_has_root(planned->operation) && kind == 1)
         planned->root = (planned->root + 1) % (uint32_t)comm->place.size;
     else

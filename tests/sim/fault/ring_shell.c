@@ -38,7 +38,8 @@ static void on_look(void *context, struct membership_calls *calls)
 static bool on_recall(void *context, uint64_t sequence, struct fingerprint *call)
 {
     const struct comm *comm = context;
-    bool known = sequence > 0 && sequence <= comm->sequence && sequence + EXECUTOR_RECENT_CALLS > comm->sequence;
+    bool known =
+        sequence > 0 && sequence <= comm->sequence && sequence + EXECUTOR_RECENT_CALLS > comm->sequence;
     if (known)
         *call = comm->recent_calls[sequence % EXECUTOR_RECENT_CALLS];
     return known;
@@ -108,7 +109,7 @@ void ring_shell_open(struct comm *comm, struct end *const control[2], struct con
     comm->connection[SIDE_RENDEZVOUS] = rendezvous;
     if (rendezvous)
         control_stream_hand_over(rendezvous, &events, comm);
-    const struct membership_output output = {comm,      on_send,    on_fail,   on_look,
+    const struct membership_output output = {comm,      on_send,    on_fail,    on_look,
                                              on_recall, on_missing, on_goodbye, roll_shell_on_card};
     /* As long as a neighbour may go on wiring. */
     int64_t grace_ms = options->join_timeout_ms > WIRING_MIN_MS ? options->join_timeout_ms : WIRING_MIN_MS;
@@ -222,19 +223,11 @@ void comm_abort(struct comm *comm, const char *reason)
 static void cancel_events(struct comm *comm)
 {
     struct network *network = &comm->sim->network;
-    struct event *events[] = {&comm->heartbeat,
-                              &comm->judge,
-                              &comm->drain,
-                              &comm->explanation,
-                              &comm->abort_task,
-                              &comm->announce_task,
-                              &comm->ask_task,
-                              &comm->goodbye_limit,
-                              &comm->mesh_task,
-                              &comm->go_on,
-                              &comm->joining.retry,
-                              &comm->joining.deadline,
-                              &comm->joining.dial.event};
+    struct event *events[] = {
+        &comm->heartbeat,         &comm->judge,         &comm->drain,         &comm->explanation,
+        &comm->abort_task,        &comm->announce_task, &comm->ask_task,      &comm->goodbye_limit,
+        &comm->mesh_task,         &comm->go_on,         &comm->joining.retry, &comm->joining.deadline,
+        &comm->joining.dial.event};
     for (size_t i = 0; i < sizeof events / sizeof events[0]; i++)
         event_cancel(network, events[i]);
     for (int role = 0; role < ROLES; role++)

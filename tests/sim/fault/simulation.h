@@ -15,7 +15,7 @@ struct options {
     int64_t join_timeout_ms, missing_after_ms;
     uint32_t slice_bytes;
     bool checksum;
-    bool embedded; /* rank 0 serves the rendezvous; else a process of its own does */
+    bool embedded;      /* rank 0 serves the rendezvous; else a process of its own does */
     bool any_rank;      /* ranks are assigned on arrival */
     bool deterministic; /* sums in the order of the ranks */
     bool messages;      /* programs send and receive, too */

@@ -187,6 +187,16 @@ static bool gave_up(const struct world *world, const struct group_record *group,
     return !took_place && comm->re_forms && world->troubled_until_ns >= group->began_ns;
 }
 
+/* It was stopped for so long that the group has gone, and sees but the end of connections: the reason may
+ * have been lost with them. */
+static bool woke_up_late(const struct world *world, const struct group_record *group, const struct comm *comm)
+{
+    int64_t gone_ns = world->sim->network.now_ns - group->failed_ns;
+    return comm->failure.code == TUTTI_ERR_PEER_LOST && is_guilty(world, group, comm->process->number) &&
+           world->blames[comm->process->number].frozen_ns > 0 && group->failed_ns > 0 &&
+           gone_ns > world->sim->options.dead_after_ms * NS_PER_MS;
+}
+
 static bool is_real(const struct world *world, const struct group_record *group, const struct tutti_error *e)
 {
     int process = e->rank >= 0 && e->rank < group->size ? group->members[e->rank] : -1;
@@ -202,10 +212,10 @@ static bool is_real(const struct world *world, const struct group_record *group,
         return is_guilty(world, group, process) || (e->rank >= 0 && is_involved(world, group, e->rank)) ||
                never_came;
     case TUTTI_ERR_TIMEOUT:
-        if (e->rank < 0)
-            return troubled;
         if (anybody_differs(world))
             return true; /* no frame and no heartbeat has shown it, and a rank waits for what will not come */
+        if (e->rank < 0)
+            return troubled;
         /* Without the rendezvous a rank knows only that its neighbour has not made the call; and where a
          * network is cut before the first heartbeats came through, everybody may wait while nobody is late.
          */
@@ -310,7 +320,7 @@ void world_failed(struct world *world, const struct comm *comm, bool noticed_her
         return; /* it has not found the rendezvous, or was refused */
     if (group->failed_ns == 0)
         statistics.groups_failed++;
-    if (!is_real(world, group, e))
+    if (!is_real(world, group, e) && !woke_up_late(world, group, comm))
         sim_violated(world->sim, "an error names a real cause",
                      "process %d, rank %d of generation %u (%s): %s: rank %d: %s", comm->process->number,
                      comm->place.rank, group->generation, noticed_here ? "noticed" : "told",
