@@ -330,11 +330,13 @@ TUTTI_API int tutti_all_to_all(tutti_comm *comm, const void *send, void *recv, s
 TUTTI_API int tutti_all_gather_v(tutti_comm *comm, const void *send, void *recv, const size_t *counts,
                                  const size_t *offsets, enum tutti_type type);
 
-/* count: what this rank sends.  counts, offsets: on the root only, where counts[r] is what rank r sends. */
+/* count: what this rank sends.  counts, offsets: on the root only, where counts[r] is what rank r sends.  In
+ * place, on the root: send == recv + offsets[root]. */
 TUTTI_API int tutti_gather_v(tutti_comm *comm, const void *send, size_t count, void *recv,
                              const size_t *counts, const size_t *offsets, enum tutti_type type, int root);
 
-/* counts, offsets: on the root only, where counts[r] is what rank r receives.  count: what this one does. */
+/* counts, offsets: on the root only, where counts[r] is what rank r receives.  count: what this one does.  In
+ * place, on the root: recv == send + offsets[root]. */
 TUTTI_API int tutti_scatter_v(tutti_comm *comm, const void *send, const size_t *counts, const size_t *offsets,
                               void *recv, size_t count, enum tutti_type type, int root);
 
@@ -367,8 +369,9 @@ struct tutti_received {
  * message, not shorter (TUTTI_ERR_MISMATCH), and both must give the same type.  tag: from 0.  A rank may send
  * to itself.
  *
- * A send returns when `send` may be used again, which does not mean that it has been received: up to 64 MiB
- * (and 65,536 messages) that nobody has asked for yet are kept for each pair of ranks, then senders wait. */
+ * A send returns when `send` may be used again, which does not mean that it has been received.  It may have
+ * to wait for its receive, as in MPI: a rank takes messages in while it has a send or a receive under way,
+ * and then keeps up to 64 MiB (and 65,536 messages) of each other rank that it has not asked for yet. */
 TUTTI_API int tutti_send(tutti_comm *comm, const void *send, size_t count, enum tutti_type type, int to,
                          int tag);
 
@@ -462,7 +465,8 @@ TUTTI_API int tutti_plan_run(tutti_plan *plan, int timeout_ms, tutti_request **r
 /* Not while it is under way.  Before its communicator is freed.  NULL is accepted. */
 TUTTI_API void tutti_plan_free(tutti_plan *plan);
 
-/* What would be done for a call, and how long that is expected to take. */
+/* What would be done for a call, and how long that is expected to take.  Its buffers do not matter; its
+ * counts do. */
 struct tutti_choice {
     size_t struct_size;  /* set by TUTTI_CHOICE_INIT */
     char algorithm[32];  /* "ring" */

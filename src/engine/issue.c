@@ -150,7 +150,7 @@ static size_t bytes_of(const tutti_comm *comm, const struct fingerprint *print)
 {
     bool has_sum = operation_has_counts(print->operation); /* of the parts, or nothing */
     size_t count = has_sum ? print->count : executor_total(print, comm->place.size);
-    return count * tutti_type_size(print->type);
+    return count * type_size(print->type);
 }
 
 static int choose(tutti_comm *comm, const struct fingerprint *print, const char *name,

@@ -279,6 +279,7 @@ static int inherit(tutti_comm *comm, tutti_comm *failed, struct tutti_error *err
     memcpy(comm->host_name, failed->host_name, sizeof comm->host_name);
     memcpy(comm->place.member_id, failed->place.member_id, MEMBER_ID_BYTES);
     comm->failpoints = failed->failpoints;
+    comm->select.tuning = failed->select.tuning; /* on which the group has agreed */
     comm->re_forms = true;
     pthread_mutex_lock(&failed->lock);
     comm->previous = (struct comm_previous){

@@ -7,6 +7,7 @@
 #include "base/hash.h"
 #include "engine/life.h"
 #include "engine/mesh.h"
+#include "engine/stripes.h"
 
 /* How often a subgroup of these members has been made: each is another group. */
 struct subgroup_count {
@@ -196,12 +197,15 @@ static int make_child(tutti_comm *parent, const int *ranks, int count, int rank,
     if (!comm)
         return fail_memory(parent);
     int status = furnish(comm, parent, ranks, count, rank, instance, &error);
-    if (status < 0) { /* the others wait for this one */
+    if (status == TUTTI_OK) {
+        enter_family(comm);
+        status = stripes_open(comm, &error);
+    }
+    if (status == TUTTI_OK) {
+        status = progress_run(comm, &barrier, 1, -1, &request);
+    } else { /* the others wait for this one */
         error.rank = comm_root_rank(parent, parent->place.rank);
         comm_fail(parent, &error);
-    } else {
-        enter_family(comm);
-        status = progress_run(comm, &barrier, 1, -1, &request);
     }
     if (status < 0)
         life_end(comm);

@@ -125,7 +125,7 @@ struct stripes *stripes_wrap(struct executor *executor, tutti_comm *comm, const 
                              const char *algorithm, int channels)
 {
     struct stripes *stripes = calloc(1, sizeof *stripes);
-    size_t element_bytes = tutti_type_size(call->type), parts = (size_t)channels;
+    size_t element_bytes = type_size(call->type), parts = (size_t)channels;
     if (!stripes)
         return NULL;
     stripes->count = channels - 1;

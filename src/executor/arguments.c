@@ -159,7 +159,7 @@ static int check_array(const struct tutti_call *call, const char *side, const si
                        const size_t *offsets, int size, struct tutti_error *error)
 {
     const char *name = operation_name(call->op);
-    size_t most = MEMORY_BYTES_MAX / tutti_type_size(call->type), total = 0;
+    size_t most = MEMORY_BYTES_MAX / type_size(call->type), total = 0;
     if (!counts)
         return error_set(error, TUTTI_ERR_ARGUMENT,
                          "%s: %s_counts is NULL: give a count for each of the %d "
@@ -230,7 +230,7 @@ static size_t count_max(const struct tutti_call *call, int size)
 {
     if (call->op == TUTTI_BARRIER)
         return SIZE_MAX; /* it is ignored */
-    size_t elements = MEMORY_BYTES_MAX / tutti_type_size(call->type);
+    size_t elements = MEMORY_BYTES_MAX / type_size(call->type);
     if (operation_is_message(call->op) || call->op == TUTTI_GATHER_V || call->op == TUTTI_SCATTER_V)
         return elements;
     return operation_has_counts(call->op) ? SIZE_MAX : elements / (size_t)size;
@@ -401,7 +401,7 @@ static int check_each(int rank, int size, const struct tutti_call *calls, size_t
                 return status;
             has_counts = operation_has_counts(call->op);
             vector = t && is_vector_operation(call->op);
-            element_bytes = tutti_type_size(call->type);
+            element_bytes = type_size(call->type);
             most = count_max(call, size);
         }
         status = check_counts(rank, size, call, has_counts, most, error);

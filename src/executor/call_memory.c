@@ -77,7 +77,7 @@ static bool is_in_place(int rank, const struct tutti_call *call, size_t element_
 /* Of a call whose type, root and counts are good. */
 struct call_memory call_memory_of(int rank, int size, const struct tutti_call *c)
 {
-    struct call_memory m = {.element_bytes = tutti_type_size(c->type)};
+    struct call_memory m = {.element_bytes = type_size(c->type)};
     const size_t all = c->count * (size_t)size;
     bool sends = sends_here(rank, c), receives = receives_here(rank, c);
     if (c->op == TUTTI_BARRIER)

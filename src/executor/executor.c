@@ -6,6 +6,7 @@
 #include "executor/frame_check.h"
 #include "executor/mismatch.h"
 #include "tensor/chunk.h"
+#include "tensor/type.h"
 
 #define TURNS_MAX 64 /* slices in one progress(): a deadline, an abort and other work must get through */
 
@@ -27,7 +28,7 @@ size_t executor_total(const struct fingerprint *call, int size)
 
 static size_t element_bytes_of(const struct fingerprint *call)
 {
-    size_t bytes = tutti_type_size(call->type);
+    size_t bytes = type_size(call->type);
     return bytes > 0 ? bytes : 1; /* a barrier has no type and no elements */
 }
 

@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "executor/call_memory.h"
+#include "tensor/type.h"
 
 #define PREPARE_BYTES (16u << 10) /* copied, and then changed while it is in the first cache */
 
@@ -22,7 +23,7 @@ size_t fusion_run_length(const struct tutti_call *calls, size_t count)
     /* Looks only at what the ranks must agree about: neither at fields that the operation does not have, nor
      * at deadlines and factors, which are each rank's own. */
     bool has_root = operation_has_root(first->op), reduces = operation_reduces(first->op);
-    size_t length = 0, total = 0, element_bytes = tutti_type_size(first->type);
+    size_t length = 0, total = 0, element_bytes = type_size(first->type);
     for (; length < count && length < FUSION_CALLS_MAX; length++) {
         const struct tutti_call *call = &calls[length];
         size_t bytes = call->count * element_bytes;
@@ -54,7 +55,7 @@ bool fusion_is_one_buffer(const struct tutti_call *calls, size_t count, int rank
     int op = calls[0].op;
     bool sends = op != TUTTI_BROADCAST || calls[0].root == rank,
          receives = op != TUTTI_REDUCE || calls[0].root == rank;
-    size_t element_bytes = tutti_type_size(calls[0].type);
+    size_t element_bytes = type_size(calls[0].type);
     return calls[0].reduction != TUTTI_PREMULTIPLIED_SUM &&
            (!sends || follow_one_another(calls, count, element_bytes, true)) &&
            (!receives || follow_one_another(calls, count, element_bytes, false));
@@ -82,7 +83,7 @@ void fusion_parts(struct fusion_part *parts, const struct tutti_call *calls, siz
     bool is_root = calls[0].root == rank;
     bool sends = calls[0].op != TUTTI_BROADCAST || is_root;
     bool receives = calls[0].op != TUTTI_REDUCE || is_root;
-    size_t element_bytes = tutti_type_size(calls[0].type);
+    size_t element_bytes = type_size(calls[0].type);
     for (size_t i = 0; i < count; i++)
         parts[i] = (struct fusion_part){sends ? calls[i].send : NULL, receives ? calls[i].recv : NULL,
                                         calls[i].count * element_bytes, calls[i].factor};

@@ -4,6 +4,7 @@
 #ifndef TUTTI_EXECUTOR_LINK_H
 #define TUTTI_EXECUTOR_LINK_H
 
+#include <stdatomic.h>
 #include "base/failpoint.h"
 #include "wire/frame.h"
 
@@ -19,9 +20,16 @@ struct link {
     const struct link_ops *ops;
     int peer; /* rank at the other end, as errors name it: of the root */
     uint16_t channel;
-    uint64_t sent_bytes, received_bytes; /* headers included */
-    struct failpoints *failpoints;       /* borrowed; NULL outside of tests */
+    atomic_uint_fast64_t sent_bytes, received_bytes; /* headers included; any thread reads */
+    struct failpoints *failpoints;                   /* borrowed; NULL outside of tests */
 };
+
+/* The holder of the token alone adds: no need for a locked addition. */
+static inline void link_count(atomic_uint_fast64_t *bytes, uint64_t more)
+{
+    uint64_t before = atomic_load_explicit(bytes, memory_order_relaxed);
+    atomic_store_explicit(bytes, before + more, memory_order_relaxed);
+}
 
 struct link_ops {
     const char *transport; /* "uds", "tcp" */

@@ -2,12 +2,13 @@
 
 #include <stdio.h>
 #include "base/error.h"
+#include "tensor/type.h"
 
 /* ---- A mail ------------------------------------------------------------------------------------ */
 
 size_t mail_bytes(const struct mail *mail)
 {
-    return mail->count * tutti_type_size((enum tutti_type)mail->type);
+    return mail->count * type_size((enum tutti_type)mail->type);
 }
 
 const char *mail_print(const struct mail *mail, char *text, size_t text_size)

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "executor/frame_check.h"
 #include "executor/kept.h"
+#include "tensor/type.h"
 
 #define TURNS_MAX 64 /* of all links in one progress(): a deadline and other work must get through */
 
@@ -164,7 +165,7 @@ static int match_fresh(struct mailbox *box, bool *moved, struct tutti_error *err
 /* Bytes of payload of the next frame of a message of which `left` bytes are left. */
 static uint32_t frame_bytes(const struct mailbox *box, int type, size_t left)
 {
-    size_t element = tutti_type_size((enum tutti_type)type);
+    size_t element = type_size((enum tutti_type)type);
     size_t most = box->group->slice_bytes / element * element;
     return (uint32_t)(left < most ? left : most);
 }
@@ -274,7 +275,7 @@ static int check_frame(const struct mailbox *box, const struct peer *peer, const
     } else if (frame->sequence != peer->received_messages + 1 || frame->step != 0) {
         return refuse(box, peer, frame, "it is not the beginning of the next message", error);
     }
-    size_t element = tutti_type_size((enum tutti_type)call->type);
+    size_t element = type_size((enum tutti_type)call->type);
     if (call->count > SIZE_MAX / element)
         return refuse(box, peer, frame, "no memory can hold so much", error);
     size_t left = (size_t)call->count * element - (arrival->message_begun ? arrival->done : 0);
@@ -291,7 +292,7 @@ static int begin_message(struct mailbox *box, struct peer *peer, const struct fi
     struct arrival arrival = {.message_begun = true, .call = *call};
     struct message *message = &arrival.message;
     *message = (struct message){peer->rank, (int)call->root, call->type, (size_t)call->count, 0};
-    message->bytes = message->count * tutti_type_size((enum tutti_type)call->type);
+    message->bytes = message->count * type_size((enum tutti_type)call->type);
     struct mail **link = find_receive(box, peer->rank, message->tag);
     peer->stopped = !link && !kept_has_room(&peer->kept, message->bytes);
     if (peer->stopped)
@@ -470,7 +471,7 @@ void mailbox_free(struct mailbox *box)
 
 void mailbox_post(struct mailbox *box, struct mail *mail)
 {
-    assert(type_is_valid(mail->type) && mail->count <= SIZE_MAX / tutti_type_size(mail->type));
+    assert(type_is_valid(mail->type) && mail->count <= SIZE_MAX / type_size(mail->type));
     assert(mail->peer >= (mail->sends ? 0 : TUTTI_ANY_SOURCE) && mail->peer < box->size);
     assert(mail->tag >= (mail->sends ? 0 : TUTTI_ANY_TAG));
     mail->complete = false;

@@ -6,16 +6,21 @@ enum kind { FLOAT = 1, INTEGER = 2, BOOL = 4, COMPLEX = 8 };
 
 static const struct {
     const char *name;
-    size_t size;
     enum kind kind;
 } types[TYPE_COUNT] = {
-    [TUTTI_FLOAT32] = {"float32", 4, FLOAT},       [TUTTI_FLOAT64] = {"float64", 8, FLOAT},
-    [TUTTI_FLOAT16] = {"float16", 2, FLOAT},       [TUTTI_BFLOAT16] = {"bfloat16", 2, FLOAT},
-    [TUTTI_INT8] = {"int8", 1, INTEGER},           [TUTTI_UINT8] = {"uint8", 1, INTEGER},
-    [TUTTI_INT16] = {"int16", 2, INTEGER},         [TUTTI_INT32] = {"int32", 4, INTEGER},
-    [TUTTI_UINT32] = {"uint32", 4, INTEGER},       [TUTTI_INT64] = {"int64", 8, INTEGER},
-    [TUTTI_UINT64] = {"uint64", 8, INTEGER},       [TUTTI_BOOL] = {"bool", 1, BOOL},
-    [TUTTI_COMPLEX64] = {"complex64", 8, COMPLEX},
+    [TUTTI_FLOAT32] = {"float32", FLOAT},       [TUTTI_FLOAT64] = {"float64", FLOAT},
+    [TUTTI_FLOAT16] = {"float16", FLOAT},       [TUTTI_BFLOAT16] = {"bfloat16", FLOAT},
+    [TUTTI_INT8] = {"int8", INTEGER},           [TUTTI_UINT8] = {"uint8", INTEGER},
+    [TUTTI_INT16] = {"int16", INTEGER},         [TUTTI_INT32] = {"int32", INTEGER},
+    [TUTTI_UINT32] = {"uint32", INTEGER},       [TUTTI_INT64] = {"int64", INTEGER},
+    [TUTTI_UINT64] = {"uint64", INTEGER},       [TUTTI_BOOL] = {"bool", BOOL},
+    [TUTTI_COMPLEX64] = {"complex64", COMPLEX},
+};
+
+const uint8_t type_sizes[TYPE_COUNT] = {
+    [TUTTI_FLOAT32] = 4, [TUTTI_FLOAT64] = 8, [TUTTI_FLOAT16] = 2,   [TUTTI_BFLOAT16] = 2, [TUTTI_INT8] = 1,
+    [TUTTI_UINT8] = 1,   [TUTTI_INT16] = 2,   [TUTTI_INT32] = 4,     [TUTTI_UINT32] = 4,   [TUTTI_INT64] = 8,
+    [TUTTI_UINT64] = 8,  [TUTTI_BOOL] = 1,    [TUTTI_COMPLEX64] = 8,
 };
 
 static const struct {
@@ -57,24 +62,9 @@ static const struct {
     [TUTTI_RECV] = {"recv", 0},
 };
 
-bool type_is_valid(int type)
-{
-    return type > 0 && type < TYPE_COUNT;
-}
-
-bool reduction_is_valid(int reduction)
-{
-    return reduction > 0 && reduction < REDUCTION_COUNT;
-}
-
-bool operation_is_valid(int operation)
-{
-    return operation > 0 && operation < OPERATION_COUNT;
-}
-
 size_t tutti_type_size(enum tutti_type type)
 {
-    return type_is_valid((int)type) ? types[type].size : 0;
+    return type_size((int)type);
 }
 
 const char *type_name(int type)
@@ -97,49 +87,9 @@ bool type_takes(int type, int reduction)
     return (types[type].kind & reductions[reduction].kinds) != 0;
 }
 
-bool type_is_half(int type)
-{
-    return type == TUTTI_FLOAT16 || type == TUTTI_BFLOAT16;
-}
-
 int operation_plain(int operation)
 {
     return operation_has_counts(operation) ? operations[operation].plain : operation;
-}
-
-bool operation_has_counts(int operation)
-{
-    return operation_is_valid(operation) && operations[operation].plain != 0;
-}
-
-bool operation_reduces(int operation)
-{
-    int plain = operation_plain(operation);
-    return plain == TUTTI_ALL_REDUCE || plain == TUTTI_REDUCE || plain == TUTTI_REDUCE_SCATTER;
-}
-
-bool operation_has_root(int operation)
-{
-    int plain = operation_plain(operation);
-    return plain == TUTTI_BROADCAST || plain == TUTTI_REDUCE || plain == TUTTI_GATHER ||
-           plain == TUTTI_SCATTER;
-}
-
-bool operation_gathers(int operation)
-{
-    int plain = operation_plain(operation);
-    return plain == TUTTI_GATHER || plain == TUTTI_ALL_GATHER;
-}
-
-bool operation_scatters(int operation)
-{
-    int plain = operation_plain(operation);
-    return plain == TUTTI_SCATTER || plain == TUTTI_REDUCE_SCATTER;
-}
-
-bool operation_is_message(int operation)
-{
-    return operation == TUTTI_SEND || operation == TUTTI_RECV;
 }
 
 int type_from_name(const char *name)

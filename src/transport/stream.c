@@ -142,7 +142,7 @@ static int stream_send(struct link *link, struct frame *frame, const void *paylo
             return lost(s, errno, "sending", error);
         }
         s->sent += (size_t)n;
-        link->sent_bytes += (uint64_t)n;
+        link_count(&link->sent_bytes, (uint64_t)n);
     }
     s->sending = false;
     return LINK_DONE;
@@ -202,7 +202,7 @@ static int receive_some(struct stream_link *s, void *payload, size_t length, str
     if (n <= 0)
         return lost(s, n == 0 ? 0 : errno, "receiving", error);
     s->received += (size_t)n;
-    s->link.received_bytes += (uint64_t)n;
+    link_count(&s->link.received_bytes, (uint64_t)n);
     return LINK_DONE;
 }
 

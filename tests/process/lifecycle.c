@@ -427,6 +427,94 @@ static void many_groups_one_after_another_leave_no_descriptor_behind(void)
     EXPECT(TUTTI_OK, tutti_finalize(comm, 20000));
 }
 
+/* ---- Links beyond the ring ----------------------------------------------------------------------- */
+
+static void sum_directly(tutti_comm *group)
+{
+    float one = 1;
+    tutti_request *request = NULL;
+    struct tutti_call call = sum_call(&one, 1, 20000);
+    call.algorithm = "direct";
+    EXPECT(TUTTI_OK, tutti_run(group, &call, 1, -1, &request));
+    CHECK(one == (float)tutti_size(group));
+}
+
+/* To the next rank and from the previous one. */
+static void pass_a_message(tutti_comm *group)
+{
+    int32_t tells = tutti_rank(group), told = -1;
+    int next = (tutti_rank(group) + 1) % tutti_size(group);
+    int previous = (tutti_rank(group) + tutti_size(group) - 1) % tutti_size(group);
+    tutti_request *request = NULL;
+    struct tutti_call calls[2] = {
+        {.op = TUTTI_SEND, .send = &tells, .count = 1, .type = TUTTI_INT32, .peer = next},
+        {.op = TUTTI_RECV, .recv = &told, .count = 1, .type = TUTTI_INT32, .peer = previous},
+    };
+    EXPECT(TUTTI_OK, tutti_start(group, calls, 2, &request));
+    EXPECT(TUTTI_OK, tutti_wait(&request, 20000));
+    CHECK(told == previous);
+}
+
+struct links {
+    int count;
+    uint64_t sent_bytes;
+};
+
+static struct links count_links(void)
+{
+    struct links links = {0, 0};
+    struct tutti_link_info info = TUTTI_LINK_INFO_INIT;
+    for (; tutti_get_link(comm, links.count, &info) == TUTTI_OK; links.count++) {
+        CHECK(info.peer >= 0 && info.peer < size && info.peer != rank);
+        links.sent_bytes += info.sent_bytes;
+    }
+    return links;
+}
+
+static void links_beyond_the_ring_are_opened_once_and_kept(void)
+{
+    struct links at_first = count_links();
+    CHECK(at_first.count == 2 && at_first.sent_bytes == 0);
+    sum_directly(comm);
+    /* To and from every other rank, those of the ring among them. */
+    struct links direct = count_links();
+    CHECK(direct.count == 2 * (size - 1) && direct.sent_bytes > 0);
+    pass_a_message(comm); /* by links of its own */
+    struct links messages = count_links();
+    CHECK(messages.count == direct.count + 2 && messages.sent_bytes > direct.sent_bytes);
+    for (int i = 0; i < 10; i++) {
+        sum_directly(comm);
+        pass_a_message(comm);
+    }
+    struct links at_last = count_links();
+    CHECK(at_last.count == messages.count && at_last.sent_bytes > messages.sent_bytes);
+    EXPECT(TUTTI_OK, tutti_finalize(comm, 20000));
+}
+
+static void use_and_leave_child(int color, int key)
+{
+    tutti_comm *child = NULL;
+    EXPECT(TUTTI_OK, tutti_split(comm, color, key, &child));
+    CHECK(tutti_fd(child) >= 0);
+    sum_directly(child);
+    if (tutti_size(child) > 1)
+        pass_a_message(child);
+    leave(child);
+}
+
+static void many_children_one_after_another_leave_no_descriptor_behind(void)
+{
+    int before = 0;
+    for (int cycle = 0; cycle <= CYCLES; cycle++) {
+        use_and_leave_child(0, -rank);
+        use_and_leave_child(rank % 2, 0);
+        if (cycle == 0) /* the first opens links of the parent, which are kept */
+            before = open_descriptors();
+    }
+    CHECK(open_descriptors() == before);
+    EXPECT(TUTTI_OK, tutti_finalize(comm, 20000));
+}
+
 /* ---- Running them ------------------------------------------------------------------------------ */
 
 static void run(const char *name, void (*play)(void))
@@ -463,5 +551,7 @@ int main(void)
     RUN(requests_that_nobody_waited_for_are_released);
     RUN(requests_that_never_completed_are_released);
     RUN(many_groups_one_after_another_leave_no_descriptor_behind);
+    RUN(links_beyond_the_ring_are_opened_once_and_kept);
+    RUN(many_children_one_after_another_leave_no_descriptor_behind);
     return 0;
 }

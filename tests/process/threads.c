@@ -2,6 +2,7 @@
  * communicator in every way that tutti.h allows.  The harness for ThreadSanitizer (label threads). */
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -365,6 +366,41 @@ static void a_message_is_waited_for_in_another_thread(struct member *member)
         CHECK(x[member->rank][round] == (member->rank + 1) % SIZE + round);
 }
 
+/* ---- Questions --------------------------------------------------------------------------------- */
+
+struct asker {
+    const struct member *member;
+    atomic_bool enough;
+};
+
+static void *ask(void *argument)
+{
+    struct asker *asker = argument;
+    const struct member *member = asker->member;
+    uint64_t completed = 0;
+    while (!atomic_load(&asker->enough)) {
+        struct tutti_choice choice = TUTTI_CHOICE_INIT;
+        const struct tutti_call call = {.op = TUTTI_BARRIER};
+        CHECK(tutti_completed(member->comm) >= completed);
+        completed = tutti_completed(member->comm);
+        EXPECT(TUTTI_OK, tutti_get_choice(member->comm, &call, &choice));
+        CHECK(tutti_rank(member->comm) == member->rank && tutti_fd(member->comm) >= 0);
+    }
+    return NULL;
+}
+
+static void questions_are_answered_while_calls_are_under_way(struct member *member)
+{
+    struct asker asker = {.member = member};
+    pthread_t second;
+    CHECK(pthread_create(&second, NULL, ask, &asker) == 0);
+    call_alike(member);
+    send_to_everybody(member); /* opens links meanwhile */
+    receive_from_anybody(member);
+    atomic_store(&asker.enough, true);
+    pthread_join(second, NULL);
+}
+
 /* ---- Aborts ------------------------------------------------------------------------------------ */
 
 static void *abort_group(void *argument)
@@ -490,6 +526,7 @@ int main(void)
         SCENARIO(one_thread_receives_while_others_send_and_make_collective_calls, true),
         SCENARIO(two_threads_of_a_rank_talk_to_each_other_by_messages, true),
         SCENARIO(a_message_is_waited_for_in_another_thread, true),
+        SCENARIO(questions_are_answered_while_calls_are_under_way, true),
     };
     static const struct scenario aborted[] = {
         SCENARIO(an_abort_from_another_thread_ends_the_group_for_everyone, false),

@@ -486,8 +486,10 @@ struct faults *faults_new(struct simulation *sim, uint64_t seed)
     uint64_t kind = random_below(&f->random, 100);
     int count = kind < 12 ? 0 : kind < 70 ? 1 : kind < 92 ? 2 : 3;
     bool only_short = count > 0 && kind % 8 == 0;
-    if (kind == 13 && is_possible(f, FAULT_rendezvous_kill)) { /* who is late must be known without it, too */
-        draw(f, FAULT_rendezvous_kill);
+    /* Who is late must be known without the rendezvous, too, and where a rank does not answer it. */
+    enum fault_kind beside_late = kind == 13 || kind == 14 ? FAULT_rendezvous_kill : FAULT_cut_pair;
+    if (kind >= 13 && kind <= 16 && is_possible(f, beside_late)) {
+        draw(f, beside_late);
         draw(f, FAULT_late);
         return f;
     }
