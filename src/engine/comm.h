@@ -50,6 +50,7 @@ struct tutti_request {
     int status;              /* TUTTI_PENDING until complete */
     bool signals;            /* begun by tutti_start(): makes tutti_fd() readable */
     struct lateness lateness;
+    int64_t looked_ns;      /* for frames of other calls; 0: not yet */
     _Atomic int64_t due_ns; /* the earliest deadline of this request and, of collectives, those behind it */
     size_t count, capacity; /* of executors */
     bool is_spare_size;

@@ -49,6 +49,7 @@ static tutti_request *request_take(tutti_comm *comm, size_t executors, size_t ca
     request->status = TUTTI_PENDING;
     request->signals = false;
     request->lateness = (struct lateness){false};
+    request->looked_ns = 0;
     request->count = request->pending = 0;
     request->mails = NULL;
     request->memory = NULL;
@@ -438,6 +439,7 @@ static void enqueue(tutti_comm *comm, tutti_request *request, int timeout_ms)
     request->next = NULL;
     request->status = TUTTI_PENDING;
     request->lateness = (struct lateness){false};
+    request->looked_ns = 0;
     atomic_store_explicit(&request->current, 0, memory_order_relaxed);
     for (size_t i = 0; i < request->count; i++) {
         struct executor *executor = &request->executors[i];

@@ -441,8 +441,9 @@ int life_finalize(tutti_comm *comm, int timeout_ms)
     int drained = progress_drain_messages(comm, until_ns);
     if (drained < 0)
         return drained;
-    /* Calls complete in order, so the barrier completes last. */
-    struct tutti_call barrier = {.op = TUTTI_BARRIER, .timeout_ms = timeout_ms};
+    /* Calls complete in order, so the barrier completes last.  On the ring: who leaves it has neighbours that
+     * have all they need, and one that dies in it is missed by those who are still there. */
+    struct tutti_call barrier = {.op = TUTTI_BARRIER, .timeout_ms = timeout_ms, .algorithm = "ring"};
     int status = progress_run_last(comm, &barrier);
     if (status < 0)
         return status;

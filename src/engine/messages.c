@@ -128,6 +128,7 @@ bool messages_judge(tutti_comm *comm, int64_t now_ns, struct tutti_error *error)
             error_set(error, TUTTI_ERR_TIMEOUT, "%s did not complete within %.1f s, its deadline: %s",
                       mail_print(mail, text, sizeof text), seconds,
                       mail->sends ? "it was not received" : "no such message has come");
+            error->rank = comm_root_rank(comm, mail->peer);
             return true;
         }
         if (!request->lateness.warned && now_ns - mail->started_ns >= straggler_ns) {

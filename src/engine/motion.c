@@ -4,6 +4,7 @@
 #include <string.h>
 #include "engine/clock.h"
 #include "engine/mesh.h"
+#include "executor/stray.h"
 
 /* ---- Moving ------------------------------------------------------------------------------------ */
 
@@ -107,6 +108,33 @@ static struct lateness_view view_of(const tutti_comm *comm, const tutti_request 
     };
 }
 
+/* So long a wait may be one for a rank that made another call; from then on this rank looks around. */
+#define STRAY_AFTER_NS (20 * NS_PER_MS)
+#define STRAY_EVERY_NS (250 * NS_PER_MS)
+
+static bool waits_for_a_rank(const tutti_request *head)
+{
+    return operation_of(head)->wait.from >= 0 || operation_of(head)->wait.to >= 0;
+}
+
+static int64_t stray_due_ns(const tutti_request *head)
+{
+    int64_t looked_ns = head->looked_ns;
+    return looked_ns > 0 ? looked_ns + STRAY_EVERY_NS : operation_of(head)->started_ns + STRAY_AFTER_NS;
+}
+
+static bool meets_stray(tutti_comm *comm, tutti_request *head, int64_t now_ns)
+{
+    struct tutti_error error;
+    if (!waits_for_a_rank(head) || now_ns < stray_due_ns(head))
+        return false;
+    head->looked_ns = now_ns;
+    if (stray_check(&head->executors[head->current], &error) == TUTTI_OK)
+        return false;
+    comm_fail(comm, &error);
+    return true;
+}
+
 /* The head of the queue is blocked: tells the neighbours, warns, asks or ends the group when it is late. */
 static void judge_head(tutti_comm *comm, tutti_request *head, int64_t now_ns)
 {
@@ -137,7 +165,7 @@ static void judge_head(tutti_comm *comm, tutti_request *head, int64_t now_ns)
 void motion_judge(tutti_comm *comm, const struct motion *motion, int64_t now_ns)
 {
     struct tutti_error error;
-    if (motion->head)
+    if (motion->head && !meets_stray(comm, motion->head, now_ns))
         judge_head(comm, motion->head, now_ns);
     if (messages_are_pending(comm) && messages_judge(comm, now_ns, &error))
         comm_fail(comm, &error);
@@ -150,6 +178,8 @@ int64_t motion_next_judgement_ns(const tutti_comm *comm, const struct motion *mo
         struct lateness_view view = view_of(comm, motion->head);
         int64_t its_ns = lateness_next_ns(&motion->head->lateness, &view, now_ns);
         next_ns = its_ns < next_ns ? its_ns : next_ns;
+        if (waits_for_a_rank(motion->head) && stray_due_ns(motion->head) < next_ns)
+            next_ns = stray_due_ns(motion->head);
     }
     return next_ns;
 }
