@@ -370,7 +370,7 @@ struct tutti_received {
  * to itself.
  *
  * A send returns when `send` may be used again, which does not mean that it has been received.  It may have
- * to wait for its receive, as in MPI: a rank takes messages in while it has a send or a receive under way,
+ * to wait for its receive, as in MPI: a rank takes messages in while it is in a call or has one under way,
  * and then keeps up to 64 MiB (and 65,536 messages) of each other rank that it has not asked for yet. */
 TUTTI_API int tutti_send(tutti_comm *comm, const void *send, size_t count, enum tutti_type type, int to,
                          int tag);

@@ -11,12 +11,15 @@
 
 #include <math.h>
 
-#define CONSTANTS     4
-#define PASSES        20   /* of new weights */
-#define SWEEPS        2000 /* over the constants, for given weights */
-#define FAR           0.3  /* a logarithm of predicted / measured: from here on an outlier */
-#define UNIT          1e6  /* times are predicted to a nanosecond, so a row is predicted on a larger scale */
-#define PREDICTED_MIN 0.01 /* share of the measured time */
+#define CONSTANTS      4
+#define PASSES         20 /* of new weights */
+#define CHOICE_SWEEPS  100
+#define REGRET_SQUARED 2.0  /* what a choice that is twice as slow counts beyond its logarithm */
+#define ERROR_SHARE    0.1  /* what errors of prediction count, beside choices */
+#define SWEEPS         2000 /* over the constants, for given weights */
+#define FAR            0.3  /* a logarithm of predicted / measured: from here on an outlier */
+#define UNIT           1e6  /* times are predicted to a nanosecond, so a row is predicted on a larger scale */
+#define PREDICTED_MIN  0.01 /* share of the measured time */
 
 /* The constants that are fitted, of a link. */
 static double *constant_of(struct tuning_link *link, int index)
@@ -114,4 +117,99 @@ double fit_error(const struct fit_sample *samples, size_t count, const struct tu
         sum += fabs(log((predicted > least ? predicted : least) / samples[i].us));
     }
     return count > 0 ? exp(sum / (double)count) : 1;
+}
+
+/* ---- By choice --------------------------------------------------------------------------------- */
+
+/* Two samples of one call in one group. */
+static bool is_same_case(const struct fit_sample *a, const struct fit_sample *b)
+{
+    return a->group.size == b->group.size && a->group.crowding == b->group.crowding &&
+           a->call.operation == b->call.operation && a->call.bytes == b->call.bytes &&
+           a->call.type == b->call.type;
+}
+
+/* Is there an earlier sample of the same case? */
+static bool was_seen(const struct fit_sample *samples, size_t index)
+{
+    for (size_t i = 0; i < index; i++)
+        if (is_same_case(&samples[i], &samples[index]))
+            return true;
+    return false;
+}
+
+/* How much slower the choice is than the best, as a logarithm, in the case of which `first` is the first
+ * sample. */
+static double case_regret(const struct fit_sample *samples, size_t first, size_t count,
+                          const struct tuning *tuning)
+{
+    double least = INFINITY, chosen_us = 0, best_us = INFINITY;
+    for (size_t i = first; i < count; i++) {
+        if (!is_same_case(&samples[first], &samples[i]))
+            continue;
+        double predicted = predict(&samples[i], tuning);
+        if (predicted < least) {
+            least = predicted;
+            chosen_us = samples[i].us;
+        }
+        best_us = samples[i].us < best_us ? samples[i].us : best_us;
+    }
+    return log(chosen_us / best_us);
+}
+
+/* The mean of the cases, in which one that is far off may count more (`squared`) than several that are a
+ * little. */
+static double mean_regret(const struct fit_sample *samples, size_t count, const struct tuning *tuning,
+                          double squared)
+{
+    double sum = 0;
+    size_t cases = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (was_seen(samples, i))
+            continue;
+        double regret = case_regret(samples, i, count, tuning);
+        sum += regret + squared * regret * regret;
+        cases++;
+    }
+    return cases > 0 ? sum / (double)cases : 0;
+}
+
+double fit_regret(const struct fit_sample *samples, size_t count, const struct tuning *tuning)
+{
+    return exp(mean_regret(samples, count, tuning, 0));
+}
+
+static double badness(const struct fit_sample *samples, size_t count, const struct tuning *tuning)
+{
+    return mean_regret(samples, count, tuning, REGRET_SQUARED) +
+           ERROR_SHARE * log(fit_error(samples, count, tuning));
+}
+
+/* One constant after the other is tried a little and a lot larger and smaller, for as long as that helps. */
+void fit_choice(const struct fit_sample *samples, size_t count, struct tuning *tuning)
+{
+    static const double factors[] = {0.25, 0.5, 0.8, 0.95, 1.05, 1.25, 2, 4};
+    static const double least[CONSTANTS] = {0.05, 0.05, 0.05,
+                                            1e-6}; /* from which a constant of 0 begins to grow */
+    if (count == 0)
+        return;
+    double best = badness(samples, count, tuning);
+    bool improved = true;
+    for (int sweep = 0; sweep < CHOICE_SWEEPS && improved; sweep++) {
+        improved = false;
+        for (int i = 0; i < CONSTANTS; i++) {
+            double *constant = constant_of(link_of(samples, tuning), i);
+            for (size_t k = 0; k < sizeof factors / sizeof *factors; k++) {
+                double before = *constant;
+                *constant = (before > least[i] ? before : least[i]) * factors[k];
+                double now = badness(samples, count, tuning);
+                if (now < best) {
+                    best = now;
+                    improved = true;
+                } else {
+                    *constant = before;
+                }
+            }
+        }
+    }
 }

@@ -18,6 +18,15 @@ struct fit_sample {
  * other constants are taken as they are.  A constant that no sample depends on stays as it was. */
 void fit_link(const struct fit_sample *samples, size_t count, struct tuning *tuning);
 
+/* Moves the same constants on, from what fit_link() has found, so that the algorithm which they choose for
+ * each call of the samples is as fast as the fastest measured one: that is what they are for, and a model
+ * this small cannot predict every time.  Predictions stay close where the choice does not depend on them. */
+void fit_choice(const struct fit_sample *samples, size_t count, struct tuning *tuning);
+
+/* By what factor the chosen algorithms of the samples' calls are slower than the fastest: the geometric mean.
+ */
+double fit_regret(const struct fit_sample *samples, size_t count, const struct tuning *tuning);
+
 /* By what factor predicted and measured times differ: the geometric mean. */
 double fit_error(const struct fit_sample *samples, size_t count, const struct tuning *tuning);
 

@@ -52,7 +52,11 @@ void setting_print_allowed(const struct setting *setting, char *text, size_t tex
         snprintf(text, text_size, "MIN-MAX, both from %" PRId64 " to %" PRId64, setting->min, setting->max);
         break;
     case SETTING_INT:
-        snprintf(text, text_size, "a whole number");
+        if (setting->max > 0)
+            snprintf(text, text_size, "a whole number from %lld to %lld", (long long)setting->min,
+                     (long long)setting->max);
+        else
+            snprintf(text, text_size, "a whole number");
         break;
     case SETTING_MS:
         snprintf(text, text_size, "a time (500ms, 10s, 2m, 1h) from %s to %s",

@@ -30,7 +30,7 @@
 #include "group/roster.h"
 
 #define COMM_ALGORITHMS_MAX 64 /* of the table in algorithm/ */
-#define COMM_LANES_MAX      7
+#define COMM_LANES_MAX      (WORKERS_MAX - 1)
 #define COMM_MEMOS          16 /* a power of two */
 
 /* Who moves data.  FREE: nobody right now.  CALLER: a thread in a blocking call or a wait.  LOOP: the worker,
@@ -43,7 +43,7 @@ enum comm_phase { COMM_ACTIVE, COMM_FINALIZING, COMM_FINALIZED };
 /* Calls that were issued together: collectives, each of which has an executor, or messages, each of which has
  * a mail. */
 struct tutti_request {
-    tutti_request *next;                     /* in the queue, or among messages */
+    tutti_request *next, **link;             /* in the queue, or among messages */
     tutti_request *next_taken, **link_taken; /* among those in use, or the spare ones */
     tutti_comm *comm;
     struct tutti_plan *plan; /* whose request it is, or NULL */
@@ -152,6 +152,7 @@ struct tutti_comm {
     struct listeners listeners;
     struct door *door;                     /* of the root */
     tutti_comm *lane_of;                   /* NULL: it is no lane */
+    int lane;                              /* its number, from 1 */
     tutti_comm *lanes[COMM_LANES_MAX];     /* stripes.h */
     atomic_uint lanes_done;                /* parts that lanes have completed */
     struct connector_targets next_targets; /* where the next rank listens, in our order of preference */
@@ -164,6 +165,7 @@ struct tutti_comm {
     struct channel channels[CHANNELS];
     struct fresh_link *fresh, **fresh_tail; /* under the lock */
     atomic_int fresh_count;
+    int message_links;           /* from how many ranks messages may come; with the token */
     struct fresh_link *replaced; /* by later ones; with the token */
     int nudge;                   /* eventfd: readable when whoever sleeps with the token should look up */
     atomic_bool sleeps;          /* somebody does */
@@ -179,11 +181,14 @@ struct tutti_comm {
     pthread_cond_t
         changed; /* a request completed, the token became free, the group failed, goodbyes were heard */
     enum progress_token token;
-    bool watches;       /* the loop is armed for all that is blocked */
+    bool watches;       /* the loop is armed for all messages that are blocked, */
+    bool looks_soon;    /* the loop found a caller at work, and looks again in a millisecond */
+    bool watches_head;  /* and for the head of the queue */
     atomic_int waiters; /* threads that wait for the token or for a request */
     tutti_request *head, **tail, *spare, *taken;
-    struct mailbox *mailbox;                          /* with the token; NULL before the first message */
-    tutti_request *messages;                          /* under way; under the lock */
+    struct mailbox *mailbox; /* with the token; NULL before the first message */
+    tutti_request *messages; /* under way; under the lock */
+    atomic_int posted_count;
     tutti_request *posted, **posted_tail;             /* not in the mailbox yet; under the lock */
     atomic_int message_count;                         /* requests in these two */
     atomic_int queue_count;                           /* requests from `head` on */
@@ -312,7 +317,7 @@ int progress_run(tutti_comm *comm, const struct tutti_call *calls, size_t count,
                  tutti_request **request);
 /* Issues a validated call for the loop alone to move; and whether it has, without moving anything. */
 int progress_post(tutti_comm *comm, const struct tutti_call *call, tutti_request **request);
-bool progress_is_complete(const tutti_request *request);
+int progress_collect(tutti_request **request);
 int progress_start_plan(struct tutti_plan *plan, tutti_request **request);
 int progress_run_plan(struct tutti_plan *plan, int timeout_ms, tutti_request **request);
 int progress_wait(tutti_request **request, int timeout_ms);

@@ -149,7 +149,7 @@ static void on_connected(void *context, int fd, int index, const struct tutti_er
     error_set(&dial->why, TUTTI_ERR_UNREACHABLE, "%s took the connection and has not said hello",
               connector_print(&dial->targets.list[index], text, sizeof text));
     /* The last address may be the right one of a peer that is not ready yet. */
-    if (has_more_targets(dial))
+    if (has_more_targets(dial) && !dial->options.may_be_early)
         alarm_set(dial->retry, ATTEMPT_TIMEOUT_MS);
 }
 

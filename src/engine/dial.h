@@ -18,6 +18,7 @@ struct dial_options {
     const struct log *log;
     struct failpoints *failpoints;
     int64_t give_up_ms; /* 0: never; nor while what took the connection is silent, for it may be late */
+    bool may_be_early;  /* a silence says nothing: the other rank may not have made this communicator yet */
     /* Is this answer that of the rank?  TUTTI_OK or an error. */
     int (*check)(void *context, const struct hello *answer, struct tutti_error *error);
     /* Called once: with the connection, which passes to the receiver, and, where a Unix socket was tried in

@@ -110,7 +110,7 @@ void comm_share_failure(tutti_comm *child)
 {
     struct family *family = child->family;
     pthread_mutex_lock(&family->lock);
-    if (!family->root)
+    if (!family->root || atomic_load(&family->root->phase) == COMM_FINALIZED)
         comm_fail_orphans(family);
     else if (comm_has_failed(family->root))
         take_failure(child, &family->root->failure);
@@ -184,7 +184,8 @@ int comm_refuse_if_dead(tutti_comm *comm)
 void comm_await_abort_sent(tutti_comm *comm)
 {
     struct family *family = comm->family;
-    if (!comm_has_failed(comm) || comm->place.size < 2)
+    int size = comm->root_ranks ? family->roster.size : comm->place.size;
+    if (!comm_has_failed(comm) || size < 2)
         return;
     int64_t until_ns = clock_now_ns() + ABORT_SENT_NS;
     struct timespec until = {.tv_sec = until_ns / 1000000000, .tv_nsec = until_ns % 1000000000};

@@ -451,7 +451,7 @@ static void enqueue(tutti_comm *comm, tutti_request *request, int timeout_ms)
     *comm->tail = request;
     comm->tail = &request->next;
     atomic_fetch_add_explicit(&comm->queue_count, 1, memory_order_relaxed);
-    comm->watches = false; /* what the loop is armed for is no longer all */
+    comm->watches_head = false; /* what the loop is armed for is no longer all */
     comm_nudge(comm);
 }
 

@@ -171,7 +171,7 @@ static int take_resources(tutti_comm *comm, struct tutti_error *error)
 {
     if (life_take_descriptors(comm, error) < 0)
         return error->code;
-    comm->worker = worker_acquire(error);
+    comm->worker = worker_acquire(0, error);
     return comm->worker ? TUTTI_OK : error->code;
 }
 

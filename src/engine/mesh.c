@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include "base/error.h"
+#include "transport/descriptor.h"
 #include "transport/stream.h"
 
 /* ---- Links ------------------------------------------------------------------------------------- */
@@ -122,6 +123,7 @@ static void install(tutti_comm *comm, struct fresh_link *fresh)
     struct link *old = *place;
     *place = fresh->link;
     if (!old) {
+        comm->message_links += fresh->channel == CHANNEL_MESSAGES && !fresh->out;
         free(fresh);
         return;
     }
@@ -259,6 +261,7 @@ static void dial(tutti_comm *comm, int index, int rank)
         .log = &comm->log,
         .failpoints = &comm->failpoints,
         .give_up_ms = comm->settings.values.join_timeout_ms,
+        .may_be_early = comm->root_ranks != NULL,
         .check = on_check,
         .done = on_dialled,
         .context = out,
@@ -351,6 +354,10 @@ static int on_judge(void *context, const struct hello *hello, struct hello *answ
 static void on_take(void *context, const struct hello *hello, int fd, bool is_unix)
 {
     tutti_comm *comm = find_comm(context, hello);
+    if (!comm) { /* it was freed since it was judged */
+        descriptor_close(fd);
+        return;
+    }
     int rank = (int)hello->from;
     struct neighbour peer = mesh_neighbour(comm, rank);
     add_fresh(comm, hello->channel, rank, false, mesh_make_link(comm, fd, is_unix, &peer));

@@ -37,6 +37,7 @@ int messages_issue(tutti_comm *comm, const struct tutti_call *calls, size_t coun
     atomic_store_explicit(&request->due_ns, due_ns, memory_order_relaxed);
     *comm->posted_tail = request;
     comm->posted_tail = &request->next;
+    atomic_fetch_add(&comm->posted_count, 1);
     atomic_fetch_add(&comm->message_count, 1);
     comm->watches = false;
     comm_nudge(comm);
@@ -52,15 +53,21 @@ static bool post_new(tutti_comm *comm)
             mailbox_new(&comm->channels[CHANNEL_MESSAGES].group, comm->place.rank, comm->place.size);
     if (!comm->mailbox)
         return false;
+    if (atomic_load_explicit(&comm->posted_count, memory_order_relaxed) == 0)
+        return true;
     pthread_mutex_lock(&comm->lock);
     tutti_request *request = comm->posted;
     comm->posted = NULL;
     comm->posted_tail = &comm->posted;
+    atomic_store(&comm->posted_count, 0);
     while (request) {
         tutti_request *next = request->next;
         for (size_t i = 0; i < request->mail_count; i++)
             mailbox_post(comm->mailbox, &request->mails[i]);
         request->next = comm->messages;
+        request->link = &comm->messages;
+        if (request->next)
+            request->next->link = &request->next;
         comm->messages = request;
         request = next;
     }
@@ -71,10 +78,9 @@ static bool post_new(tutti_comm *comm)
 /* Takes the request out and completes it.  With the lock. */
 static void complete(tutti_comm *comm, tutti_request *request, int status)
 {
-    tutti_request **link = &comm->messages;
-    while (*link != request)
-        link = &(*link)->next;
-    *link = request->next;
+    *request->link = request->next;
+    if (request->next)
+        request->next->link = request->link;
     atomic_fetch_sub(&comm->message_count, 1);
     progress_complete(comm, request, status);
 }
@@ -153,6 +159,7 @@ void messages_fail(tutti_comm *comm)
         progress_complete(comm, request, comm->failure.code);
     }
     comm->posted_tail = &comm->posted;
+    atomic_store(&comm->posted_count, 0);
 }
 
 void messages_free(tutti_comm *comm)

@@ -59,7 +59,7 @@ static bool move_messages(tutti_comm *comm, const struct motion *motion)
 {
     struct tutti_error error;
     bool moved = false;
-    if (!messages_are_pending(comm) || comm_has_failed(comm))
+    if ((!messages_are_pending(comm) && !motion->takes_in) || comm_has_failed(comm))
         return false;
     if (comm->link_error_until_ns != 0) {
         if (!motion->head) /* else it was seen to with that */
@@ -74,7 +74,7 @@ static bool move_messages(tutti_comm *comm, const struct motion *motion)
 bool motion_move(tutti_comm *comm, struct motion *motion)
 {
     mesh_install(comm);
-    motion->lanes_seen = atomic_load_explicit(&comm->lanes_done, memory_order_relaxed);
+    motion->lanes_seen = atomic_load_explicit(&comm->lanes_done, memory_order_acquire);
     if (!motion->head && atomic_load_explicit(&comm->queue_count, memory_order_relaxed) > 0) {
         pthread_mutex_lock(&comm->lock);
         motion->head = comm->head;
@@ -88,7 +88,9 @@ bool motion_move(tutti_comm *comm, struct motion *motion)
         motion->head = blocked;
         motion->moved_bytes = bytes;
     }
-    return move_messages(comm, motion) || moved;
+    motion->messages_moved = move_messages(comm, motion);
+    motion->takes_in = false;
+    return motion->messages_moved || moved;
 }
 
 /* ---- Lateness ---------------------------------------------------------------------------------- */
@@ -216,13 +218,13 @@ void watch_list_fill(struct watch_list *watched, const tutti_comm *comm, const s
         watch_list_add(watched, wait->receive, false);
         watch_list_add(watched, wait->send, true);
     }
-    if (!messages_are_pending(comm) || !comm->mailbox)
+    if (!messages_are_pending(comm) && !motion_may_take_in(comm))
         return;
     const struct channel *channel = &comm->channels[CHANNEL_MESSAGES];
     for (int rank = 0; rank < comm->place.size; rank++) {
-        if (mailbox_awaits(comm->mailbox, rank))
+        if (comm->mailbox ? mailbox_awaits(comm->mailbox, rank) : channel->in[rank] != NULL)
             watch_list_add(watched, channel->in[rank], false);
-        if (mailbox_sends(comm->mailbox, rank))
+        if (comm->mailbox && mailbox_sends(comm->mailbox, rank))
             watch_list_add(watched, channel->out[rank], true);
     }
 }

@@ -11,6 +11,8 @@ struct motion {
     bool on_loop;
     uint64_t moved_bytes; /* by the head when it was last looked at */
     unsigned lanes_seen;  /* comm->lanes_done, then */
+    bool messages_moved;
+    bool takes_in; /* messages that nobody here has asked for, next time */
 };
 
 /* Moves what can be moved.  true: something was, or could be at once. */
@@ -32,6 +34,13 @@ struct watch_list {
     struct watched few[WATCHED_FEW], *list; /* `few`, or memory of its own */
     size_t count, capacity;
 };
+
+/* A sender whose message nobody has asked for may wait for this rank to take it in, so whoever waits for
+ * something else does.  Not while it finalizes: links may then close in peace. */
+static inline bool motion_may_take_in(const tutti_comm *comm)
+{
+    return comm->message_links > 0 && comm->phase == COMM_ACTIVE;
+}
 
 /* The links that are waited for. */
 void watch_list_fill(struct watch_list *watched, const tutti_comm *comm, const struct motion *motion);

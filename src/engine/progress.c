@@ -110,14 +110,16 @@ static bool is_done(const tutti_comm *comm, const tutti_request *request)
 
 /* Moves everything until `request` is complete or `until_ns` has come.  Says whether anything moved.  With
  * the token, without the lock. */
-static bool drive(tutti_comm *comm, tutti_request *head, const tutti_request *request, int64_t until_ns)
+static bool drive(tutti_comm *comm, tutti_request *head, const tutti_request *request, int64_t until_ns,
+                  bool *messages_moved)
 {
     bool moved = false;
     struct waiter waiter = {.policy = &comm->wait_policy};
-    struct motion motion = {head, request, false, 0, 0};
+    struct motion motion = {head, request, false, 0, 0, false};
     for (;;) {
         bool moving = motion_move(comm, &motion);
         moved = moved || moving;
+        *messages_moved = *messages_moved || motion.messages_moved;
         if (is_done(comm, request) || comm_has_failed(comm))
             return moved;
         if (until_ns == 0) /* only a look */
@@ -137,6 +139,7 @@ static bool drive(tutti_comm *comm, tutti_request *head, const tutti_request *re
             return moved;
         if (stage == WAIT_SLEEP && !comm_has_failed(comm))
             sleep_on(comm, &motion, until_ns, now_ns);
+        motion.takes_in = stage == WAIT_SLEEP && motion_may_take_in(comm);
     }
 }
 
@@ -158,13 +161,14 @@ static void wait_for(tutti_comm *comm, const tutti_request *request, int64_t unt
             tutti_request *head = comm->head;
             comm->token = TOKEN_CALLER;
             pthread_mutex_unlock(&comm->lock);
-            bool moved = drive(comm, head, request, until_ns);
+            bool messages_moved = false, moved = drive(comm, head, request, until_ns, &messages_moved);
             pthread_mutex_lock(&comm->lock);
             comm->token = TOKEN_FREE;
             if (comm_has_failed(comm))
                 comm_fail_pending(comm);
-            if (has_work(comm) &&
-                (moved || !comm->watches)) /* else the loop watches already what is waited for */
+            bool rest = comm->head ? moved || !comm->watches_head : messages_moved;
+            if (has_work(comm) && (rest || !comm->watches) &&
+                (comm->head || !comm->looks_soon)) /* else the loop watches already what is waited for */
                 worker_post(comm->worker, &comm->drive_task);
             if (atomic_load_explicit(&comm->waiters, memory_order_relaxed) > 0)
                 pthread_cond_broadcast(&comm->changed);
@@ -209,7 +213,7 @@ static int not_issued(tutti_comm *comm, int status)
     struct tutti_error error = comm->local_error;
     pthread_mutex_unlock(&comm->lock);
     if (status == TUTTI_ERR_MEMORY && !comm_has_failed(comm)) {
-        error.rank = comm->place.rank;
+        error.rank = comm_root_rank(comm, comm->place.rank);
         comm_fail(comm, &error);
         comm_await_abort_sent(comm);
     }
@@ -287,12 +291,17 @@ int progress_post(tutti_comm *comm, const struct tutti_call *call, tutti_request
     return status;
 }
 
-bool progress_is_complete(const tutti_request *request)
+int progress_collect(tutti_request **request)
 {
-    pthread_mutex_lock(&request->comm->lock);
-    bool complete = request->status != TUTTI_PENDING;
-    pthread_mutex_unlock(&request->comm->lock);
-    return complete;
+    tutti_comm *comm = (*request)->comm;
+    pthread_mutex_lock(&comm->lock);
+    int status = (*request)->status;
+    if (status != TUTTI_PENDING) {
+        issue_release(*request);
+        *request = NULL;
+    }
+    pthread_mutex_unlock(&comm->lock);
+    return status;
 }
 
 int progress_start_plan(struct tutti_plan *plan, tutti_request **request)
@@ -394,16 +403,20 @@ static bool move_and_linger(tutti_comm *comm, struct motion *motion)
 void progress_drive_on_loop(void *argument)
 {
     tutti_comm *comm = argument;
-    struct motion motion = {NULL, NULL, true, 0, 0};
+    struct motion motion = {NULL, NULL, true, 0, 0, false};
     pthread_mutex_lock(&comm->lock);
+    comm->looks_soon = comm->token != TOKEN_FREE && messages_are_pending(comm);
     if (comm->token != TOKEN_FREE || !has_work(comm)) {
         comm->watches = false;
+        stop_watching(comm);
+        if (comm->looks_soon)
+            uv_timer_start(&comm->ring.deadline, on_deadline, 1, 0);
         pthread_mutex_unlock(&comm->lock);
-        stop_watching(comm); /* whoever holds the token posts again if there is need */
         return;
     }
     comm->token = TOKEN_LOOP;
     motion.head = comm->head;
+    motion.takes_in = motion_may_take_in(comm);
     pthread_mutex_unlock(&comm->lock);
     bool go_on = move_and_linger(comm, &motion);
     pthread_mutex_lock(&comm->lock);
@@ -412,6 +425,7 @@ void progress_drive_on_loop(void *argument)
         comm_fail_pending(comm);
     /* Under the lock: a caller that takes the token may move the head on and free it. */
     comm->watches = !comm_has_failed(comm) && (motion.head || messages_are_pending(comm));
+    comm->watches_head = comm->watches && motion.head;
     if (comm->watches)
         watch(comm, &motion, go_on);
     else

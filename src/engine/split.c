@@ -158,7 +158,7 @@ static int furnish(tutti_comm *comm, const tutti_comm *parent, const int *ranks,
     take_place(comm, parent, rank, instance);
     comm->membership = parent->membership;
     if (comm->lane_of) {
-        comm->worker = worker_acquire(error);
+        comm->worker = worker_acquire(comm->lane, error);
         if (!comm->worker)
             return error->code;
     } else {
@@ -319,6 +319,7 @@ tutti_comm *split_lane(tutti_comm *parent, int index, struct tutti_error *error)
         error_set(error, TUTTI_ERR_MEMORY, "no memory for a further channel");
     } else {
         comm->lane_of = parent;
+        comm->lane = index + 1;
         uint64_t instance = instance_of(parent, LANE, (uint64_t)index, 0);
         if (furnish(comm, parent, ranks, size, parent->place.rank, instance, error) == TUTTI_OK) {
             enter_family(comm);

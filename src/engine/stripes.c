@@ -70,6 +70,14 @@ bool stripes_fit(const struct tutti_call *call)
     return call->op == TUTTI_ALL_REDUCE || call->op == TUTTI_REDUCE || call->op == TUTTI_BROADCAST;
 }
 
+static void lane_error(tutti_comm *lane, struct tutti_error *error)
+{
+    *error = (struct tutti_error)TUTTI_ERROR_INIT;
+    tutti_get_error(lane, error);
+    if (error->rank < 0 && error->code == TUTTI_ERR_MEMORY)
+        error->rank = comm_root_rank(lane, lane->place.rank);
+}
+
 static int start(struct stripes *stripes, struct tutti_error *error)
 {
     stripes->started = true;
@@ -77,7 +85,7 @@ static int start(struct stripes *stripes, struct tutti_error *error)
         struct stripe *stripe = &stripes->list[i];
         int status = progress_post(stripe->lane, &stripe->call, &stripe->request);
         if (status < 0) {
-            tutti_get_error(stripe->lane, error);
+            lane_error(stripe->lane, error);
             return status;
         }
     }
@@ -91,9 +99,9 @@ static int look(struct stripes *stripes, struct operation *operation, struct tut
         struct stripe *stripe = &stripes->list[i];
         int its = TUTTI_OK;
         if (stripe->request)
-            its = progress_is_complete(stripe->request) ? progress_wait(&stripe->request, 0) : TUTTI_PENDING;
+            its = progress_collect(&stripe->request);
         if (its < 0)
-            tutti_get_error(stripe->lane, error);
+            lane_error(stripe->lane, error);
         if (its != TUTTI_OK)
             status = its;
     }

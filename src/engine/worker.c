@@ -8,8 +8,6 @@
 #include "base/error.h"
 #include "transport/descriptor.h"
 
-#define WORKERS_MAX 1 /* one loop carries control traffic and asynchronous calls of every communicator */
-
 struct worker {
     uv_loop_t loop;
     uv_async_t wake;
@@ -172,20 +170,16 @@ static struct worker *worker_new(struct tutti_error *error)
     return worker;
 }
 
-struct worker *worker_acquire(struct tutti_error *error)
+struct worker *worker_acquire(int lane, struct tutti_error *error)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, watch_forks);
     pthread_mutex_lock(&pool_lock);
-    int least = 0;
-    for (int i = 1; i < WORKERS_MAX; i++)
-        if (pool[i].references < pool[least].references)
-            least = i;
-    if (!pool[least].worker)
-        pool[least].worker = worker_new(error);
-    struct worker *worker = pool[least].worker;
+    if (!pool[lane].worker)
+        pool[lane].worker = worker_new(error);
+    struct worker *worker = pool[lane].worker;
     if (worker)
-        pool[least].references++;
+        pool[lane].references++;
     pthread_mutex_unlock(&pool_lock);
     return worker;
 }

@@ -17,8 +17,12 @@ struct worker_task {
     struct worker_task *next;
 };
 
-/* A reference to a running worker; NULL and *error on failure.  Any thread but a worker's. */
-struct worker *worker_acquire(struct tutti_error *error);
+#define WORKERS_MAX 8
+
+/* A reference to a running worker; NULL and *error on failure.  Lane 0 carries the control traffic and the
+ * asynchronous calls of every communicator of the process; the others, below WORKERS_MAX, those of stripes.
+ * Any thread but a worker's. */
+struct worker *worker_acquire(int lane, struct tutti_error *error);
 void worker_share(struct worker *worker); /* one more reference */
 void worker_release(struct worker *worker);
 

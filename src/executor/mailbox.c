@@ -262,7 +262,7 @@ static int check_frame(const struct mailbox *box, const struct peer *peer, const
 {
     const struct arrival *arrival = &peer->arrival;
     const struct fingerprint *call = &frame->call;
-    int status = frame_check_group(box->group, peer->rank, frame, error);
+    int status = frame_check_group(box->group, executor_rank_name(box->group, peer->rank), frame, error);
     if (status < 0)
         return status;
     if (frame->type != FRAME_DATA || call->operation != TUTTI_SEND || !type_is_valid(call->type) ||
@@ -431,6 +431,8 @@ int mailbox_progress(struct mailbox *box, bool *moved, struct tutti_error *error
         else
             *moved = true;
     }
+    if (status == TUTTI_ERR_MISMATCH) /* the sender, as the communicator names it */
+        error->rank = executor_rank_name(box->group, error->rank);
     return status;
 }
 
@@ -494,7 +496,7 @@ bool mailbox_awaits(const struct mailbox *box, int from)
     const struct peer *peer = &box->peers[from];
     if (from == box->rank || peer->stopped)
         return false;
-    return is_wanted(box, peer) || (box->pending > 0 && box->group->in[from]);
+    return is_wanted(box, peer) || box->group->in[from];
 }
 
 bool mailbox_sends(const struct mailbox *box, int to)

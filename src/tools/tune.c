@@ -173,9 +173,12 @@ static bool measure_transport(const struct options *options, const char *transpo
     if (done) {
         double before = fit_error(measurement.samples, measurement.count, tuning);
         fit_link(measurement.samples, measurement.count, tuning);
-        printf(
-            "# %s: %zu times; predicted and measured differ by a factor of %.2f on average (%.2f before)\n",
-            transport, measurement.count, fit_error(measurement.samples, measurement.count, tuning), before);
+        fit_choice(measurement.samples, measurement.count, tuning);
+        printf("# %s: %zu times; predicted and measured differ by a factor of %.2f on average (%.2f before); "
+               "choices are "
+               "slower than the best by a factor of %.2f\n",
+               transport, measurement.count, fit_error(measurement.samples, measurement.count, tuning),
+               before, fit_regret(measurement.samples, measurement.count, tuning));
     }
     if (measurement.results >= 0)
         close(measurement.results);
