@@ -18,12 +18,12 @@
  */
 const struct tuning tuning_default = {
     .version = TUNING_VERSION,
-    .uds = {.latency_us = 0.5, .shared_latency_us = 1.5, .overhead_us = 2.2, .us_per_byte = 0.00027},
-    .tcp_local = {.latency_us = 1, .shared_latency_us = 1.5, .overhead_us = 5.5, .us_per_byte = 0.00036},
+    .uds = {.latency_us = 0.01, .shared_latency_us = 2.1, .overhead_us = 4.6, .us_per_byte = 0.00026},
+    .tcp_local = {.latency_us = 0.5, .shared_latency_us = 3, .overhead_us = 7.6, .us_per_byte = 0.0004},
     .tcp = {.latency_us = 20, .shared_latency_us = 1.5, .overhead_us = 5.5, .us_per_byte = 0.0009},
-    .reduce_us_per_byte = 0.00004,
-    .copy_us_per_byte = 0.00006,
-    .stripe_overhead_us = 40,
+    .reduce_us_per_byte = 0.00008,
+    .copy_us_per_byte = 0.00008,
+    .stripe_overhead_us = 50,
 };
 
 struct constant {

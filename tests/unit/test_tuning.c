@@ -159,7 +159,7 @@ static void numbers_are_whole_or_have_a_point(void **state)
         char line[64];
         struct tuning tuning;
         snprintf(line, sizeof line, "stripe_overhead_us %s", numbers[i].text);
-        char *text = edited("stripe_overhead_us 40.0", line);
+        char *text = edited("stripe_overhead_us 50.0", line);
         parse(text, &tuning);
         assert_true(tuning.stripe_overhead_us == numbers[i].value);
         free(text);
