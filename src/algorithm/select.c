@@ -282,6 +282,18 @@ int algorithm_select(const struct select_group *group, const struct select_call 
 
 #define ENTRY_BYTES 80 /* no operation with an algorithm is as long */
 
+static int refuse_operation(const char *name, struct tutti_error *error)
+{
+    char names[256] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < algorithm_count; i++)
+        if ((i == 0 || algorithms[i].operation != algorithms[i - 1].operation) && used < sizeof names)
+            used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", used > 0 ? ", " : "",
+                                     operation_name(algorithms[i].operation));
+    return error_set(error, TUTTI_ERR_CONFIG,
+                     "TUTTI_ALGORITHM: there is no collective operation '%s': use one of %s", name, names);
+}
+
 /* One "all_reduce:ring". */
 static int take_override(char *entry, struct algorithm_override *override, struct tutti_error *error)
 {
@@ -293,8 +305,7 @@ static int take_override(char *entry, struct algorithm_override *override, struc
     *name++ = '\0';
     int operation = operation_from_name(entry), plain = operation ? operation_plain(operation) : 0;
     if (operation == 0 || operation_is_message(operation))
-        return error_set(error, TUTTI_ERR_CONFIG, "TUTTI_ALGORITHM: there is no collective operation '%s'",
-                         entry);
+        return refuse_operation(entry, error);
     if (operation != plain)
         return error_set(error, TUTTI_ERR_CONFIG,
                          "TUTTI_ALGORITHM: %s runs the algorithms of %s; write %s:%s, which is for both",

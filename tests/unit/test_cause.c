@@ -14,7 +14,9 @@ static const struct group_place place = {.rank = 2,
                                          .previous = {.rank = 1, .host_name = "gamma"}};
 
 static const struct operation all_reduce = {
-    .call = {TUTTI_ALL_REDUCE, TUTTI_FLOAT32, TUTTI_SUM, .count = 65536}, .sequence = 17, .moved_bytes = 65536};
+    .call = {TUTTI_ALL_REDUCE, TUTTI_FLOAT32, TUTTI_SUM, .count = 65536},
+    .sequence = 17,
+    .moved_bytes = 65536};
 
 static struct tutti_error failure_of(int rank)
 {
