@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include "base/error.h"
-#include "engine/clock.h"
 #include "engine/life.h"
 #include "engine/split.h"
 #include "executor/arguments.h"
@@ -303,8 +302,10 @@ int tutti_plan_new(tutti_comm *comm, const struct tutti_call *calls, size_t coun
         return argument_error(comm, "tutti_plan_new: %s cannot be planned: a plan is for collectives",
                               operation_name(calls[0].op));
     tutti_plan *made = calloc(1, sizeof *made);
-    if (!made)
-        return argument_error(comm, "tutti_plan_new: out of memory");
+    if (!made) {
+        error_set(&error, TUTTI_ERR_MEMORY, "tutti_plan_new: out of memory");
+        return comm_local_error(comm, &error);
+    }
     pthread_mutex_lock(&comm->lock);
     status = issue_plan(comm, calls, count, made);
     pthread_mutex_unlock(&comm->lock);

@@ -184,7 +184,10 @@ int issue_choose(tutti_comm *comm, const struct tutti_call *call, struct selecti
                  struct tutti_error *error)
 {
     struct fingerprint print = fingerprint_of(comm, call, 1);
-    return choose(comm, &print, call->algorithm, selection, error);
+    int status = choose(comm, &print, call->algorithm, selection, error);
+    if (status == TUTTI_OK && staging_is_needed(call, comm->place.size))
+        selection->channels = 1; /* as prepare_request() does it */
+    return status;
 }
 
 static const struct schedule *schedule_for(tutti_comm *comm, const struct algorithm *algorithm, int root)

@@ -134,30 +134,24 @@ void roll_agreement(const tutti_comm *root, char *text, size_t size)
              values->algorithm ? values->algorithm : "", values->deterministic, values->channels);
 }
 
-/* Is there a rank before this one on its host that has the same cores? */
-static bool shares_cores(const tutti_comm *comm, int rank)
+int roll_sharing_ranks(const tutti_comm *comm, int rank)
 {
-    for (int before = 0; before < rank; before++)
-        if (comm->hosts.host_of[before] == comm->hosts.host_of[rank] &&
-            comm_member(comm, before)->core_set == comm_member(comm, rank)->core_set)
-            return true;
-    return false;
+    const struct roster *roster = &comm->family->roster;
+    int ranks = 0;
+    for (int other = 0; other < roster->size; other++)
+        ranks += roster->host_of[other] == roster->host_of[rank] &&
+                 roster->members[other].core_set == roster->members[rank].core_set;
+    return ranks;
 }
 
-/* Ranks of each host for each of its cores, the most of all hosts.  Ranks that are bound to different sets of
- * cores are taken to share none. */
+/* Ranks for each core where the members of this communicator are, the most of all.  Ranks that are bound to
+ * different sets of cores are taken to share none. */
 static double crowding_of(const tutti_comm *comm)
 {
     double most = 1;
-    for (int host = 0; host < comm->hosts.host_count; host++) {
-        int ranks = 0, cores = 0;
-        for (int rank = 0; rank < comm->place.size; rank++) {
-            if (comm->hosts.host_of[rank] != host)
-                continue;
-            ranks++;
-            cores += shares_cores(comm, rank) ? 0 : comm_member(comm, rank)->cores;
-        }
-        double crowding = (double)ranks / (cores > 0 ? cores : 1);
+    for (int rank = 0; rank < comm->place.size; rank++) {
+        double crowding =
+            (double)roll_sharing_ranks(comm, comm_root_rank(comm, rank)) / comm_member(comm, rank)->cores;
         most = crowding > most ? crowding : most;
     }
     return most;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include "base/error.h"
 #include "engine/life.h"
+#include "engine/roll.h"
 #include "engine/split.h"
 #include "tensor/chunk.h"
 #include "tensor/type.h"
@@ -26,10 +27,7 @@ int stripes_allowed(const tutti_comm *comm)
 {
     int allowed = comm->settings.values.channels;
     for (int rank = 0; rank < comm->place.size; rank++) {
-        int local = 0;
-        for (int other = 0; other < comm->place.size; other++)
-            local += comm->hosts.host_of[other] == comm->hosts.host_of[rank];
-        int each = comm_member(comm, rank)->cores / local;
+        int each = comm_member(comm, rank)->cores / roll_sharing_ranks(comm, comm_root_rank(comm, rank));
         allowed = each < allowed ? each : allowed;
     }
     return allowed > 1 ? allowed : 1;

@@ -17,7 +17,7 @@ struct wait_policy {
     int crowded_waits; /* so many waits yield at once, for somebody else was seen on this core */
 };
 
-/* `mode`: the setting `wait`.  `crowded`: the ranks of this host outnumber its cores. */
+/* `mode`: the setting `wait`.  `crowded`: ranks outnumber cores on some host of the group. */
 struct wait_policy wait_policy_for(const char *mode, bool crowded);
 
 /* Cores that this process may use: affinity mask and cgroup quota.  And which: a number that is the same for

@@ -20,7 +20,7 @@ FAKE_SSH = '#!/bin/sh\nshift\nexec sh -c "$*"\n'
 def is_running(pid):
     try:
         state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone before it was opened, or before it was read
         return False
     return state != "Z"
 
