@@ -23,8 +23,9 @@
  *
  * Threads.  Calls on different communicators are independent, those that were split from another included.
  * Collectives on one communicator must be issued in the same order on every rank, so issue them from one
- * thread at a time; calls that overlap are serialised.  tutti_wait(), tutti_abort() and tutti_get_error() may
- * be called from any thread at any time.
+ * thread at a time; calls that overlap are serialised.  Sends and receives may be made by any thread at any
+ * time, also while another is in a collective.  tutti_wait(), tutti_abort() and tutti_get_error() may be
+ * called from any thread at any time.
  *
  * Processes.  A child of fork() cannot use its parent's communicators: calls on them return
  * TUTTI_ERR_UNSUPPORTED and disturb nobody.  tutti handles no signals, and its sockets raise no SIGPIPE.
@@ -419,7 +420,8 @@ struct tutti_call {
     int tag;
     struct tutti_received *received; /* recv; filled when the request completes; may be NULL */
     double factor;                   /* of TUTTI_PREMULTIPLIED_SUM; each rank has its own */
-    const char *algorithm;           /* "ring": instead of the one that would be chosen; NULL: choose */
+    const char *algorithm; /* "ring": instead of the one that would be chosen; NULL: choose.  The same
+                            * on every rank; not of messages */
 };
 
 /* Issues the `count` calls at `calls` as one request; their progress needs no further call.  Copies `calls`;
@@ -462,7 +464,8 @@ TUTTI_API int tutti_plan_start(tutti_plan *plan, tutti_request **request);
 /* As tutti_run() of its calls; `request` NULL: waits until they are complete, whatever `timeout_ms`. */
 TUTTI_API int tutti_plan_run(tutti_plan *plan, int timeout_ms, tutti_request **request);
 
-/* Not while it is under way.  Before its communicator is freed.  NULL is accepted. */
+/* Not while it is under way.  Before its communicator is freed, also when the group has failed.  NULL is
+ * accepted. */
 TUTTI_API void tutti_plan_free(tutti_plan *plan);
 
 /* What would be done for a call, and how long that is expected to take.  Its buffers do not matter; its
@@ -470,7 +473,7 @@ TUTTI_API void tutti_plan_free(tutti_plan *plan);
 struct tutti_choice {
     size_t struct_size;  /* set by TUTTI_CHOICE_INIT */
     char algorithm[32];  /* "ring" */
-    int channels;        /* over which it is striped */
+    int channels;        /* over which it is striped; 1 where several calls are started at once */
     double predicted_us; /* by the cost model */
 };
 #define TUTTI_CHOICE_INIT                                                                                    \

@@ -1,5 +1,6 @@
-/* Fusion: several small calls of one kind run as one operation over a packed copy of their buffers, so that
- * they pay the latency of one.  Staging: a call that runs alone reads a prepared copy of its input. */
+/* Fusion: several small calls of one kind run as one operation, so that they pay the latency of one: over a
+ * packed copy of their buffers, or over the buffers themselves where these lie one behind the other.
+ * Staging: a call that runs alone reads a prepared copy of its input. */
 #ifndef TUTTI_EXECUTOR_FUSION_H
 #define TUTTI_EXECUTOR_FUSION_H
 

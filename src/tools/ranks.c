@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <uv.h>
 #include "engine/rendezvous_service.h"
+#include "group/endpoint.h"
 #include "tools/child.h"
 #include "tools/supervisor.h"
 #include "tools/listen.h"

@@ -3,7 +3,6 @@
 #define TUTTI_TOOLS_RANKS_H
 
 #include <stdbool.h>
-#include "group/endpoint.h"
 
 struct ranks {
     const char *command;    /* "run": in messages */

@@ -15,7 +15,7 @@ enum hello_verdict { HELLO_ACCEPTED = 0, HELLO_WRONG_GROUP = 1, HELLO_WRONG_RANK
 struct hello {
     uint8_t role;     /* enum hello_role */
     uint8_t verdict;  /* enum hello_verdict, in an answer */
-    uint16_t channel; /* of a data connection: 0 collectives, 1 messages, from 2 on further stripes */
+    uint16_t channel; /* of a data connection: 0 collectives, 1 messages */
     uint64_t instance;
     uint32_t generation;
     uint32_t from, to;                  /* ranks */

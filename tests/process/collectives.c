@@ -3,11 +3,12 @@
  * are the bytes around it.  Runs in any group of 1 to 8 ranks:
  *
  *     tutti run -n 4 -- collectives [--expect-transport uds|tcp] [--print-links] [--print-digest]
- *                                   [--hierarchical] [--large | --brief]
+ *                                   [--hierarchical] [--large | --brief | --striped]
  *
  * --brief leaves out the product of all types, reductions and counts; --hierarchical demands that
  * hierarchical algorithms may be used; --print-digest prints a number that depends on every bit of results
- * which rounding makes depend on the order of the reduction. */
+ * which rounding makes depend on the order of the reduction; --striped does nothing but reduce vectors that
+ * are long enough for several channels, and prints over how many each went. */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@
 
 static struct {
     const char *transport;
-    bool print_links, print_digest, hierarchical, large, brief;
+    bool print_links, print_digest, hierarchical, large, brief, striped;
 } options;
 
 /* ---- All types, reductions and counts ---------------------------------------------------------- */
@@ -268,6 +269,34 @@ static void test_same_bits(struct job *job)
             }
 }
 
+/* Vectors that are cut into stripes where a rank has a core for a further channel. */
+static void test_striped(struct job *job)
+{
+    static const enum tutti_type types[] = {TUTTI_FLOAT32, TUTTI_BFLOAT16};
+    const size_t count = ((size_t)2 << 20) + 5;
+    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+        size_t bytes = count * tutti_type_size(types[t]);
+        void *send = malloc(bytes), *recv = malloc(bytes);
+        const struct tutti_call call = {.op = TUTTI_ALL_REDUCE,
+                                        .send = send,
+                                        .recv = recv,
+                                        .count = count,
+                                        .type = types[t],
+                                        .reduction = TUTTI_SUM};
+        struct tutti_choice choice = TUTTI_CHOICE_INIT;
+        tutti_request *request;
+        if (!send || !recv)
+            fail(job, NULL, "no memory for %zu bytes", bytes);
+        fill_with_noise(job, send, count, types[t]);
+        expect(job, NULL, tutti_get_choice(job->comm, &call, &choice));
+        expect(job, NULL, tutti_run(job->comm, &call, 1, -1, &request));
+        job->digest = compare_bits(job, &call, recv);
+        printf("choice rank=%d algorithm=%s channels=%d\n", job->rank, choice.algorithm, choice.channels);
+        free(send);
+        free(recv);
+    }
+}
+
 /* ---- Several calls ----------------------------------------------------------------------------- */
 
 /* One of every operation, in sizes from nothing to many slices. */
@@ -412,6 +441,7 @@ static bool parse_options(int argc, char **argv)
                                           {"hierarchical", no_argument, NULL, 'h'},
                                           {"large", no_argument, NULL, 'l'},
                                           {"brief", no_argument, NULL, 'b'},
+                                          {"striped", no_argument, NULL, 's'},
                                           {NULL, 0, NULL, 0}};
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         if (option == '?')
@@ -422,6 +452,7 @@ static bool parse_options(int argc, char **argv)
         options.hierarchical |= option == 'h';
         options.large |= option == 'l';
         options.brief |= option == 'b';
+        options.striped |= option == 's';
     }
     return true;
 }
@@ -434,6 +465,8 @@ int main(int argc, char **argv)
     job_init(&job);
     if (options.large) {
         test_large(&job);
+    } else if (options.striped) {
+        test_striped(&job);
     } else {
         if (!options.brief)
             test_matrix(&job);

@@ -1,6 +1,7 @@
 /* What goes over the wire, counted by the links: tutti run -n 8 -- traffic */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include "tutti/tutti.h"
 
 #define HEADER_BYTES 64
@@ -92,6 +93,27 @@ static void recursive_doubling_takes_logarithmic_steps(float *x)
     check(messages <= rounds_up(size) + 1, "messages of recursive_doubling", messages);
 }
 
+/* Of the algorithm that is chosen when none is asked for: a rank sends to all others in one round, or to few.
+ */
+static void the_choice_for_one_element_takes_few_messages(float *x)
+{
+    const struct tutti_call call = {.op = TUTTI_ALL_REDUCE,
+                                    .send = x,
+                                    .recv = x,
+                                    .count = 1,
+                                    .type = TUTTI_FLOAT32,
+                                    .reduction = TUTTI_SUM};
+    struct tutti_choice choice = TUTTI_CHOICE_INIT;
+    succeed(tutti_get_choice(comm, &call, &choice));
+    double messages = bytes_of(&call) / (HEADER_BYTES + sizeof(float));
+    char what[80];
+    snprintf(what, sizeof what, "messages of %s, which was chosen", choice.algorithm);
+    if (strcmp(choice.algorithm, "exchange") == 0)
+        check(messages == size - 1, what, messages);
+    else
+        check(messages > 0 && messages <= 2 * rounds_up(size), what, messages);
+}
+
 static void fused_calls_move_the_bytes_of_one(float *x, float *y)
 {
     enum { CALLS = 100, COUNT = 256 };
@@ -124,6 +146,7 @@ int main(void)
     succeed(tutti_barrier(comm));
     reduce_scatter_moves_half_the_bytes_of_all_reduce(x, y);
     recursive_doubling_takes_logarithmic_steps(x);
+    the_choice_for_one_element_takes_few_messages(x);
     fused_calls_move_the_bytes_of_one(x, y);
     succeed(tutti_finalize(comm, 0));
     tutti_free(comm);
