@@ -101,7 +101,7 @@ def main():
             shared.unlink()
         by_pkg_config(arguments, static, libraries, folder / "pkg-config-static", "static")
         command = next(static.rglob("bin/tutti"))
-        if "0.1" not in run(command, "--version"):
+        if "0.2" not in run(command, "--version"):
             sys.exit("the installed command does not tell its version")
     print("8 consumers built and run")
 
