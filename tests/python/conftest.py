@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -40,11 +41,22 @@ def rendezvous_name():
     return f"unix:@tutti-test-{os.getpid()}-{secrets.token_hex(8)}"
 
 
-class Group:
-    """``size`` processes with one communicator, which run functions of test modules."""
+def tcp_rendezvous_name():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
 
-    def __init__(self, size):
+
+class Group:
+    """``size`` processes with one communicator, which run functions of test modules.
+
+    transports: as in ``tutti.init``.  ranks_per_host: makes as many hosts of this one; None: all are on one.
+    """
+
+    def __init__(self, size, transports=None, ranks_per_host=None):
         self.size = size
+        self.transports = transports
+        self.ranks_per_host = ranks_per_host
         self.processes = []
 
     def __call__(self, function, *args):
@@ -62,15 +74,24 @@ class Group:
 
     def _start(self):
         context = multiprocessing.get_context("spawn")
-        name = rendezvous_name()
+        # Ranks of other hosts would not find a Unix socket.
+        name = tcp_rendezvous_name() if self.ranks_per_host else rendezvous_name()
         self.pipes = []
         for rank in range(self.size):
             pipe, remote = context.Pipe()
-            process = context.Process(target=_serve, args=(remote, rank, self.size, name), daemon=True)
+            process = context.Process(target=_serve, args=(remote, self._settings(rank, name)), daemon=True)
             process.start()
             remote.close()
             self.pipes.append(pipe)
             self.processes.append(process)
+
+    def _settings(self, rank, rendezvous):
+        settings = {"rank": rank, "size": self.size, "rendezvous": rendezvous}
+        if self.transports:
+            settings["transports"] = self.transports
+        if self.ranks_per_host:
+            settings["host"] = f"host-{rank // self.ranks_per_host}"
+        return settings
 
     def _receive(self, what):
         deadline = time.monotonic() + LIMIT
@@ -104,8 +125,8 @@ class Group:
         self.processes = []
 
 
-def _serve(pipe, rank, size, name):
-    with tutti.init(rank=rank, size=size, rendezvous=name) as comm:
+def _serve(pipe, settings):
+    with tutti.init(**settings) as comm:
         while True:
             try:
                 function, args = pipe.recv()
@@ -116,7 +137,7 @@ def _serve(pipe, rank, size, name):
             except BaseException:
                 result = False, traceback.format_exc()
                 # So that the others do not wait for a rank that has given up; what they say comes second.
-                comm.abort(f"rank {rank} failed in a test")
+                comm.abort(f"rank {comm.rank} failed in a test")
             pipe.send(result)
 
 
@@ -133,6 +154,13 @@ def group(request):
 def any_group(request):
     """Groups of 1 to 5 processes, for what depends on their number."""
     return _groups.setdefault(request.param, Group(request.param))
+
+
+@pytest.fixture(params=["uds,tcp", "tcp"])
+def two_hosts(request):
+    """A group of 2 processes on each of 2 hosts: Unix sockets within a host and TCP between them, or TCP alone."""
+    key = (4, request.param, 2)
+    return _groups.setdefault(key, Group(*key))
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 """TUTTI_DETERMINISTIC: the same bits whatever the transport, the channels and the hosts."""
 
 import json
+import os
 
 import numpy as np
 import pytest
+from conftest import tcp_rendezvous_name
 
 #: Prints a digest of every reduction of numbers of very different sizes, whose sums depend on the order.
 SCRIPT = """
@@ -49,7 +51,7 @@ def _digests(run_ranks, size, **settings):
 @pytest.mark.parametrize("size", [3, 4])
 def test_deterministic_sums_have_the_same_bits_over_every_transport_and_layout(run_ranks, tmp_path, size):
     pytest.importorskip("ml_dtypes")
-    expected = _digests(run_ranks, size, transports="uds", channels=1)
+    expected = _digests(run_ranks, size, transports="uds")
     for count in (1, 5, 1000, 100_003):
         total = np.load(tmp_path / f"x-float32-{count}-0.npy")
         for rank in range(1, size):
@@ -58,8 +60,34 @@ def test_deterministic_sums_have_the_same_bits_over_every_transport_and_layout(r
     hosts = ["red", "blue", "red", "blue"][:size]
     for settings in (
         {"transports": "tcp"},
-        {"transports": "uds", "channels": 2},
         {"transports": "uds", "slice_bytes": 8192},
         {"transports": "tcp", "hosts": hosts},
     ):
         assert _digests(run_ranks, size, **settings) == expected, settings
+
+
+#: Prints over how many channels a vector goes that is long enough for two, and a digest of its sum.
+LARGE = """
+import hashlib, json, os, sys
+import numpy as np, tutti
+
+host = "host-" + os.environ["TUTTI_RANK"]
+with tutti.init(deterministic=1, tuning="none", host=host, channels=int(sys.argv[1])) as comm:
+    random = np.random.default_rng(comm.rank)
+    x = (random.standard_normal(1 << 20) * np.exp(4 * random.standard_normal(1 << 20))).astype(np.float32)
+    channels = comm.choice("all_reduce", x).channels
+    print(json.dumps([channels, hashlib.sha256(comm.all_reduce(x).tobytes()).hexdigest()]))
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a second channel needs a second core, and there is one")
+def test_deterministic_sums_have_the_same_bits_over_one_channel_and_over_two(run_ranks):
+    # A host for each rank, so that each takes all cores for its own.
+    sums = set()
+    for channels in (1, 2):
+        ranks = run_ranks(3, LARGE, str(channels), rendezvous=tcp_rendezvous_name())
+        assert [rank.code for rank in ranks] == [0] * 3, ranks
+        found = [json.loads(rank.out) for rank in ranks]
+        assert [used for used, _ in found] == [channels] * 3
+        sums.update(digest for _, digest in found)
+    assert len(sums) == 1

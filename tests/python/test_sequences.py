@@ -1,6 +1,6 @@
 """Random sequences of mixed operations, blocking and asynchronous, over several communicators and threads.
 
-TUTTI_TEST_EXAMPLES=1000 runs as many for each number of ranks.
+TUTTI_TEST_EXAMPLES=1000 runs as many for each number of ranks, and a third of them between hosts.
 """
 
 import os
@@ -238,15 +238,26 @@ def _run(comm, steps, threaded):
         raise errors[0]
 
 
-# Not shrunk: after a failure the group must be made anew, which takes long; and the sequences are short anyway.
-@pytest.mark.timeout(LIMIT)
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    print_blob=True,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(steps=st.lists(_steps, min_size=1, max_size=10), threaded=st.booleans())
+def _given_sequences(examples):
+    """Runs a test with random sequences."""
+
+    # Not shrunk: after a failure the group must be made anew, which takes long; and the sequences are short anyway.
+    configured = settings(
+        max_examples=examples,
+        deadline=None,
+        print_blob=True,
+        phases=[Phase.explicit, Phase.reuse, Phase.generate],
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+    sequences = given(steps=st.lists(_steps, min_size=1, max_size=10), threaded=st.booleans())
+    return lambda test: pytest.mark.timeout(LIMIT)(configured(sequences(test)))
+
+
+@_given_sequences(EXAMPLES)
 def test_any_sequence_of_operations_gives_what_numpy_gives(any_group, steps, threaded):
     any_group(_run, steps, threaded)
+
+
+@_given_sequences(EXAMPLES // 3 + 1)
+def test_any_sequence_of_operations_gives_the_same_between_hosts(two_hosts, steps, threaded):
+    two_hosts(_run, steps, threaded)
