@@ -249,10 +249,11 @@ def full_descriptors(run, victim, mode):
 
 
 def no_descriptor_beyond_the_ring(run, victim, way):
-    """The victim has no descriptor left when the last barrier, which is the first call, needs links beyond the ring:
-    to dial others, or to accept them."""
+    """The victim has no descriptor left when a barrier, which is the first call, needs links beyond the ring: to dial
+    others, or to accept them."""
     holding = [victim] if way == "dial" else range(run.size)
-    members = run.start_all("finalize", {rank: (("--hold", "finalize"), {}) for rank in holding})
+    members = run.start_all("barrier", {rank: (("--hold", "barrier"), {}) for rank in holding},
+                            TUTTI_ALGORITHM="barrier:dissemination")
     for rank in holding:
         members[rank].wait("holding")
     hurt = members[victim]

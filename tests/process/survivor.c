@@ -5,8 +5,9 @@
  *
  * A round is one operation of each kind: blocking, fused and asynchronous, of several types and sizes.  MODE
  * is what it does with its first group: "loop" runs rounds until any rank is told to go on; "idle" runs one,
- * waits until it is told to go on, and runs ROUNDS; "finalize" runs none.  Then it finalizes.  After a
- * failure it re-forms the group (again and again, when told to), runs ROUNDS and finalizes.
+ * waits until it is told to go on, and runs ROUNDS; "barrier" calls one; "finalize" runs none.  Then it
+ * finalizes.  After a failure it re-forms the group (again and again, when told to), runs ROUNDS and
+ * finalizes.
  *
  * It is told by lines in the FIFO named COMMANDS:
  *   go          on with what it waits for: as above, or at a --hold, or for another try to re-form
@@ -472,6 +473,11 @@ static int run_mode(tutti_comm *comm, const char *mode)
         say("idle");
         await_go(comm);
         return run_rounds(comm, options.rounds);
+    }
+    if (strcmp(mode, "barrier") == 0) {
+        hold_at("barrier");
+        call_began_us = now_us();
+        return tutti_barrier(comm);
     }
     return TUTTI_OK;
 }
