@@ -67,12 +67,8 @@ static bool take_failure(tutti_comm *comm, const struct tutti_error *cause)
     pthread_mutex_lock(&comm->lock);
     bool first = !comm_has_failed(comm) && comm->phase != COMM_FINALIZED;
     if (first) {
-        const struct operation *operation = comm_operation_under_way(comm);
         comm->failure = *cause;
-        snprintf(comm->failure.operation, sizeof comm->failure.operation, "%s",
-                 operation ? fingerprint_name(&operation->call) : "");
-        comm->failure.sequence = operation ? operation->sequence : 0;
-        comm->failure.moved_bytes = operation ? operation->moved_bytes : 0;
+        cause_set_operation(&comm->failure, comm_operation_under_way(comm));
         atomic_store_explicit(&comm->failed, 1, memory_order_release);
         if (comm->doorbell >= 0)
             eventfd_write(comm->doorbell, 1);

@@ -394,7 +394,7 @@ static int prepare_request(tutti_comm *comm, const struct tutti_call *calls, siz
     memory = request->memory;
     struct fusion_part *parts = (struct fusion_part *)&request->executors[request->capacity];
     /* One call, so that the parts of a request on the lanes cannot get in each other's way. */
-    bool striped = count == 1 && prepared.selection.channels > 1 && !prepared.staged && stripes_fit(calls);
+    bool striped = count == 1 && prepared.selection.channels > 1 && !prepared.staged;
     for (size_t i = 0, run; i < count; i += run) {
         run = runs == 1 ? count : fusion_run_length(&calls[i], count - i);
         if (runs > 1)

@@ -94,17 +94,23 @@ static int read_failpoints(tutti_comm *comm, settings_getenv read, struct tutti_
 }
 #endif
 
+/* The condition counts on the monotonic clock. */
+static void init_lock(pthread_mutex_t *lock, pthread_cond_t *changed)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_mutex_init(lock, NULL);
+    pthread_cond_init(changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
 static struct family *family_new(tutti_comm *root)
 {
     struct family *family = calloc(1, sizeof *family);
     if (!family)
         return NULL;
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_mutex_init(&family->lock, NULL);
-    pthread_cond_init(&family->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    init_lock(&family->lock, &family->changed);
     family->root = root;
     return family;
 }
@@ -149,12 +155,7 @@ tutti_comm *life_new(struct family *family)
     comm->drain_task = (struct worker_task){.run = ring_drain, .context = comm};
     comm->look_task = (struct worker_task){.run = mesh_look_again, .context = comm};
     comm->mesh_task = (struct worker_task){.run = mesh_dial, .context = comm};
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_mutex_init(&comm->lock, NULL);
-    pthread_cond_init(&comm->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    init_lock(&comm->lock, &comm->changed);
     return comm;
 }
 

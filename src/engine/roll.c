@@ -7,7 +7,6 @@
 #include "base/error.h"
 #include "engine/clock.h"
 #include "engine/mesh.h"
-#include "engine/stripes.h"
 #include "engine/tuning_file.h"
 
 /* A rank that waits for cards knows less of who is late than one that still waits for its connections. */
@@ -134,9 +133,11 @@ void roll_agreement(const tutti_comm *root, char *text, size_t size)
              values->algorithm ? values->algorithm : "", values->deterministic, values->channels);
 }
 
-int roll_sharing_ranks(const tutti_comm *comm, int rank)
+/* Ranks of the family on the host of `rank`, a rank of the root, that have the same cores: they all count,
+ * whichever communicator is asked about, for they all work at once.  Ranks that are bound to different sets
+ * of cores are taken to share none. */
+static int count_sharing(const struct roster *roster, int rank)
 {
-    const struct roster *roster = &comm->family->roster;
     int ranks = 0;
     for (int other = 0; other < roster->size; other++)
         ranks += roster->host_of[other] == roster->host_of[rank] &&
@@ -144,17 +145,19 @@ int roll_sharing_ranks(const tutti_comm *comm, int rank)
     return ranks;
 }
 
-/* Ranks for each core where the members of this communicator are, the most of all.  Ranks that are bound to
- * different sets of cores are taken to share none. */
-static double crowding_of(const tutti_comm *comm)
+/* How many ranks share a core where that is worst, and how many channels each rank has cores for. */
+static void count_cores(const tutti_comm *comm, struct select_group *group)
 {
-    double most = 1;
+    group->crowding = 1;
+    group->channels_max = comm->lane_of ? 1 : comm->settings.values.channels;
     for (int rank = 0; rank < comm->place.size; rank++) {
-        double crowding =
-            (double)roll_sharing_ranks(comm, comm_root_rank(comm, rank)) / comm_member(comm, rank)->cores;
-        most = crowding > most ? crowding : most;
+        int sharing = count_sharing(&comm->family->roster, comm_root_rank(comm, rank));
+        int cores = comm_member(comm, rank)->cores, each = cores / sharing;
+        double crowding = (double)sharing / cores;
+        group->crowding = crowding > group->crowding ? crowding : group->crowding;
+        group->channels_max = each < group->channels_max ? each : group->channels_max;
     }
-    return most;
+    group->channels_max = group->channels_max > 1 ? group->channels_max : 1;
 }
 
 static void count_hosts(const tutti_comm *comm, struct select_group *group)
@@ -187,12 +190,11 @@ int roll_prepare_selection(tutti_comm *comm, struct tutti_error *error)
         .size = comm->place.size,
         .uds = true,
         .slice_bytes = values->slice_bytes,
-        .channels_max = comm->lane_of ? 1 : stripes_allowed(comm),
         .deterministic = values->deterministic != 0,
         .tuning = tuning_default,
     };
     count_hosts(comm, group);
-    group->crowding = crowding_of(comm);
+    count_cores(comm, group);
     for (int rank = 0; rank < group->size; rank++)
         group->uds = group->uds && comm_member(comm, rank)->uds;
     const char *tuning = comm->family->roster.tuning;

@@ -20,10 +20,6 @@ int roll_await(tutti_comm *root, int timeout_ms, struct tutti_error *error);
  * root_ranks are known. */
 int roll_prepare_selection(tutti_comm *comm, struct tutti_error *error);
 
-/* Ranks of the family on the host of `rank`, a rank of the root, that share its cores: they all count,
- * whichever communicator is asked about, for they all work at once. */
-int roll_sharing_ranks(const tutti_comm *comm, int rank);
-
 /* What members must agree about beyond the rest of a Join, as text. */
 void roll_agreement(const tutti_comm *root, char *text, size_t size);
 

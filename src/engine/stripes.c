@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include "base/error.h"
 #include "engine/life.h"
-#include "engine/roll.h"
 #include "engine/split.h"
 #include "tensor/chunk.h"
 #include "tensor/type.h"
@@ -22,16 +21,6 @@ struct stripes {
 };
 
 /* ---- Lanes ------------------------------------------------------------------------------------- */
-
-int stripes_allowed(const tutti_comm *comm)
-{
-    int allowed = comm->settings.values.channels;
-    for (int rank = 0; rank < comm->place.size; rank++) {
-        int each = comm_member(comm, rank)->cores / roll_sharing_ranks(comm, comm_root_rank(comm, rank));
-        allowed = each < allowed ? each : allowed;
-    }
-    return allowed > 1 ? allowed : 1;
-}
 
 int stripes_open(tutti_comm *comm, struct tutti_error *error)
 {
@@ -62,11 +51,6 @@ void stripes_close(tutti_comm *comm)
 }
 
 /* ---- An operation ------------------------------------------------------------------------------ */
-
-bool stripes_fit(const struct tutti_call *call)
-{
-    return call->op == TUTTI_ALL_REDUCE || call->op == TUTTI_REDUCE || call->op == TUTTI_BROADCAST;
-}
 
 static void lane_error(tutti_comm *lane, struct tutti_error *error)
 {

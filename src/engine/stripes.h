@@ -12,16 +12,10 @@
 
 #define STRIPES_MAX (COMM_LANES_MAX + 1) /* channels of one operation, the communicator's own included */
 
-/* How many channels the cores of all hosts allow, at least 1. */
-int stripes_allowed(const tutti_comm *comm);
-
 /* Makes the lanes of a communicator that is complete otherwise; and ends them, before it. */
 int stripes_open(tutti_comm *comm, struct tutti_error *error);
 void stripes_finalize(tutti_comm *comm); /* nothing more will come over them */
 void stripes_close(tutti_comm *comm);
-
-/* Can the call be cut? */
-bool stripes_fit(const struct tutti_call *call);
 
 /* Makes the executor, prepared for the whole call, run its first part only, and the others over lanes.  NULL
  * when out of memory. */

@@ -18,6 +18,14 @@ static void add_host(struct tutti_error *cause, const struct group_place *place,
     snprintf(cause->host, sizeof cause->host, "%s", host);
 }
 
+void cause_set_operation(struct tutti_error *cause, const struct operation *operation)
+{
+    snprintf(cause->operation, sizeof cause->operation, "%s",
+             operation ? fingerprint_name(&operation->call) : "");
+    cause->sequence = operation ? operation->sequence : 0;
+    cause->moved_bytes = operation ? operation->moved_bytes : 0;
+}
+
 void cause_complete(struct tutti_error *cause, const struct group_place *place, const char *host_name,
                     const struct operation *operation, bool noticed_here)
 {
@@ -29,9 +37,5 @@ void cause_complete(struct tutti_error *cause, const struct group_place *place, 
                   (unsigned long long)operation->moved_bytes, cause->message);
         memcpy(cause->message, prefixed.message, sizeof cause->message);
     }
-    /* Another rank that told the cause was perhaps in another operation, and this rank in none. */
-    snprintf(cause->operation, sizeof cause->operation, "%s",
-             operation ? fingerprint_name(&operation->call) : "");
-    cause->sequence = operation ? operation->sequence : 0;
-    cause->moved_bytes = operation ? operation->moved_bytes : 0;
+    cause_set_operation(cause, operation);
 }

@@ -12,4 +12,8 @@
 void cause_complete(struct tutti_error *cause, const struct group_place *place, const char *host_name,
                     const struct operation *operation, bool noticed_here);
 
+/* The fields alone: the operation under way here, NULL: none.  Another rank that told the cause was perhaps
+ * in another one. */
+void cause_set_operation(struct tutti_error *cause, const struct operation *operation);
+
 #endif
