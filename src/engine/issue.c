@@ -4,13 +4,12 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include "base/bytes.h"
-#include "base/crc32c.h"
 #include "base/error.h"
 #include "engine/clock.h"
 #include "engine/comm.h"
 #include "engine/mesh.h"
 #include "engine/stripes.h"
+#include "executor/call_print.h"
 #include "tensor/type.h"
 
 struct scratch_block {
@@ -99,53 +98,6 @@ void issue_release(tutti_request *request)
 
 /* ---- Choosing ---------------------------------------------------------------------------------- */
 
-/* Elements of all parts. */
-static size_t sum_of(const size_t *counts, int size)
-{
-    size_t sum = 0;
-    for (int rank = 0; rank < size; rank++)
-        sum += counts[rank];
-    return sum;
-}
-
-static uint32_t digest_of(const size_t *counts, int size)
-{
-    uint32_t digest = 0;
-    for (int rank = 0; rank < size; rank++) {
-        uint8_t bytes[sizeof(uint64_t)];
-        put_u64(bytes, counts[rank]);
-        digest = crc32c(digest, bytes, sizeof bytes);
-    }
-    return digest;
-}
-
-/* All but the algorithm.  The barrier of finalize has a count, so that it does not pass for one that another
- * rank calls. */
-static struct fingerprint fingerprint_of(const tutti_comm *comm, const struct tutti_call *calls, size_t count)
-{
-    const struct tutti_call *call = &calls[0];
-    int size = comm->place.size;
-    struct fingerprint print = {
-        .operation = (uint8_t)call->op,
-        .type = call->op == TUTTI_BARRIER ? 0 : (uint8_t)call->type,
-        .reduction = operation_reduces(call->op) ? (uint8_t)call->reduction : 0,
-        .root = operation_has_root(call->op) ? (uint32_t)call->root : 0,
-        .count = call->count,
-    };
-    if (count > 1) {
-        fusion_fingerprint(&print, calls, count);
-    } else if (call->op == TUTTI_BARRIER) {
-        print.count = comm->finalizes ? 1 : 0;
-    } else if (call->op == TUTTI_ALL_GATHER_V || call->op == TUTTI_REDUCE_SCATTER_V) {
-        const size_t *counts = call->op == TUTTI_ALL_GATHER_V ? call->recv_counts : call->send_counts;
-        print.count = sum_of(counts, size);
-        print.root = digest_of(counts, size);
-    } else if (operation_has_counts(call->op)) {
-        print.count = 0;
-    }
-    return print;
-}
-
 /* Bytes of the work vector, where every rank knows them. */
 static size_t bytes_of(const tutti_comm *comm, const struct fingerprint *print)
 {
@@ -183,7 +135,7 @@ static int choose(tutti_comm *comm, const struct fingerprint *print, const char 
 int issue_choose(tutti_comm *comm, const struct tutti_call *call, struct selection *selection,
                  struct tutti_error *error)
 {
-    struct fingerprint print = fingerprint_of(comm, call, 1);
+    struct fingerprint print = call_print(call, 1, comm->place.size, false);
     int status = choose(comm, &print, call->algorithm, selection, error);
     if (status == TUTTI_OK && staging_is_needed(call, comm->place.size))
         selection->channels = 1; /* as prepare_request() does it */
@@ -311,7 +263,7 @@ static int prepare(tutti_comm *comm, const struct tutti_call *calls, size_t coun
 {
     *p = (struct prepared){.calls = calls, .count = count};
     p->packed = count > 1 && (comm->place.size == 1 || !fusion_is_one_buffer(calls, count, comm->place.rank));
-    p->print = fingerprint_of(comm, calls, count);
+    p->print = call_print(calls, count, comm->place.size, comm->finalizes);
     int status = choose(comm, &p->print, calls[0].algorithm, &p->selection, &comm->local_error);
     if (status < 0)
         return status;

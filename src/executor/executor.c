@@ -4,7 +4,6 @@
 #include <string.h>
 #include "base/error.h"
 #include "executor/frame_check.h"
-#include "executor/mismatch.h"
 #include "tensor/chunk.h"
 #include "tensor/type.h"
 
@@ -197,39 +196,31 @@ static uint8_t *slice_at(const struct executor *x, const struct executor_cursor 
 
 /* ---- The receiving cursor ---------------------------------------------------------------------- */
 
-/* Of these each pair of ranks agrees on the length of what goes between them, and nobody on more: the frames
- * carry, as count, that of the piece. */
-static bool counts_pieces(int operation)
-{
-    return operation == TUTTI_GATHER_V || operation == TUTTI_SCATTER_V || operation == TUTTI_ALL_TO_ALL_V;
-}
-
-/* The call as frames say it that come now. */
+/* The call as frames say it that come now: their count is that of the piece, where only the two ranks agree
+ * on it. */
 static struct fingerprint expected_call(const struct executor *x)
 {
     struct fingerprint call = x->operation.call;
-    if (counts_pieces(call.operation))
+    if (operation_has_own_counts(call.operation))
         call.count = x->receiving.count;
     return call;
 }
 
-/* Which of our calls to show beside theirs: that of the same number where it is known and differs, since it
- * is where the ranks parted; else the one under way. */
-static struct mismatch_side our_side(const struct executor *x, const struct frame *frame,
-                                     const struct fingerprint *expected)
+struct mismatch_side executor_side(const struct executor *x, const struct frame *frame,
+                                   const struct fingerprint *under_way)
 {
     const struct operation *operation = &x->operation;
     int rank = executor_rank_name(x->group, x->schedule->rank);
     const struct fingerprint *recent = x->group->recent_calls;
     uint64_t theirs = frame->sequence;
     struct fingerprint call = frame->call;
-    if (counts_pieces(call.operation))
+    if (operation_has_own_counts(call.operation))
         call.count = 0;
     if (recent && theirs > 0 && theirs < operation->sequence &&
         theirs + EXECUTOR_RECENT_CALLS > operation->sequence &&
         !fingerprint_equal(&recent[theirs % EXECUTOR_RECENT_CALLS], &call))
         return (struct mismatch_side){rank, theirs, &recent[theirs % EXECUTOR_RECENT_CALLS]};
-    return (struct mismatch_side){rank, operation->sequence, expected};
+    return (struct mismatch_side){rank, operation->sequence, under_way};
 }
 
 /* Is the frame the one that this operation expects?  The header was intact, so what differs is what the
@@ -243,7 +234,7 @@ static int frame_check(const struct executor *x, const struct link *link, const 
         return error->code;
     if (frame->sequence != operation->sequence || !fingerprint_equal(&frame->call, &expected)) {
         const struct mismatch_side theirs = {link->peer, frame->sequence, &frame->call};
-        const struct mismatch_side ours = our_side(x, frame, &expected);
+        const struct mismatch_side ours = executor_side(x, frame, &expected);
         return mismatch_error(&theirs, &ours, error);
     } else if (frame->type != FRAME_DATA || frame->length != length) {
         error_set(error, TUTTI_ERR_PROTOCOL,
@@ -391,7 +382,7 @@ static int advance_sending(struct executor *x, struct tutti_error *error)
     struct link *link = x->group->out[step->to];
     struct span source = step->kind == STEP_SEND ? step->source : step->target;
     x->frame_out.step = (uint32_t)x->sending.step;
-    if (counts_pieces(x->frame_out.call.operation))
+    if (operation_has_own_counts(x->frame_out.call.operation))
         x->frame_out.call.count = x->sending.count;
     x->frame_out.length = (uint32_t)(slice_count(x, &x->sending) * x->element_bytes);
     int result =

@@ -7,6 +7,7 @@
 #ifndef TUTTI_EXECUTOR_EXECUTOR_H
 #define TUTTI_EXECUTOR_EXECUTOR_H
 
+#include "executor/mismatch.h"
 #include "executor/operation.h"
 #include "schedule/schedule.h"
 #include "tensor/reduce.h"
@@ -96,5 +97,10 @@ void executor_init(struct executor *executor, const struct executor_group *group
 /* Numbers the operation, sets its times and goes to the beginning; before the first progress(), and again
  * before it runs once more. */
 void executor_start(struct executor *executor, uint64_t sequence, int64_t now_ns, int64_t deadline_ns);
+
+/* Which of our calls to show beside that of a frame: that of the same number where it is known and differs,
+ * since it is where the ranks parted; else the one under way, as `under_way` says it. */
+struct mismatch_side executor_side(const struct executor *executor, const struct frame *frame,
+                                   const struct fingerprint *under_way);
 
 #endif

@@ -1,6 +1,5 @@
 #include "executor/stray.h"
 
-#include "executor/mismatch.h"
 #include "tensor/type.h"
 
 /* What comes early, or is due on another link, is as it should be: a frame of this call, or of a later one.
@@ -8,23 +7,10 @@
 static bool is_stray(const struct operation *operation, const struct frame *frame)
 {
     struct fingerprint theirs = frame->call;
-    if (operation_has_counts(theirs.operation) && operation->call.count == 0)
+    if (operation_has_own_counts(theirs.operation))
         theirs.count = 0; /* that of a piece (executor.c) */
     return frame->sequence < operation->sequence ||
            (frame->sequence == operation->sequence && !fingerprint_equal(&theirs, &operation->call));
-}
-
-/* Which of our calls to show beside theirs: that of the same number where it is known. */
-static struct mismatch_side our_side(const struct executor *x, const struct frame *frame)
-{
-    const struct operation *operation = &x->operation;
-    const struct fingerprint *recent = x->group->recent_calls;
-    int rank = executor_rank_name(x->group, x->schedule->rank);
-    uint64_t theirs = frame->sequence;
-    if (recent && theirs > 0 && theirs < operation->sequence &&
-        theirs + EXECUTOR_RECENT_CALLS > operation->sequence)
-        return (struct mismatch_side){rank, theirs, &recent[theirs % EXECUTOR_RECENT_CALLS]};
-    return (struct mismatch_side){rank, operation->sequence, &operation->call};
 }
 
 int stray_check(const struct executor *x, struct tutti_error *error)
@@ -40,7 +26,7 @@ int stray_check(const struct executor *x, struct tutti_error *error)
             !is_stray(operation, &frame))
             continue;
         const struct mismatch_side theirs = {link->peer, frame.sequence, &frame.call};
-        const struct mismatch_side ours = our_side(x, &frame);
+        const struct mismatch_side ours = executor_side(x, &frame, &operation->call);
         return mismatch_error(&theirs, &ours, error);
     }
     return TUTTI_OK;

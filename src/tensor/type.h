@@ -82,6 +82,11 @@ static inline bool operation_has_counts(int operation) /* parts of different len
 {
     return operation_is_in(operation, OPERATIONS_WITH_COUNTS);
 }
+/* Of these each pair of ranks agrees on the length of what goes between them, and nobody on more. */
+static inline bool operation_has_own_counts(int operation)
+{
+    return operation == TUTTI_GATHER_V || operation == TUTTI_SCATTER_V || operation == TUTTI_ALL_TO_ALL_V;
+}
 static inline bool operation_is_message(int operation)
 {
     return operation == TUTTI_SEND || operation == TUTTI_RECV;

@@ -2,9 +2,8 @@
  * do it. */
 #include <stdlib.h>
 #include <string.h>
-#include "base/bytes.h"
-#include "base/crc32c.h"
 #include "base/error.h"
+#include "executor/call_print.h"
 #include "tests/sim/fault/comm.h"
 #include "tests/sim/fault/world.h"
 
@@ -68,48 +67,6 @@ void comm_prepare(struct comm *comm)
 
 /* ---- Choosing ---------------------------------------------------------------------------------- */
 
-static size_t sum_of(const size_t *counts, int size)
-{
-    size_t sum = 0;
-    for (int rank = 0; rank < size; rank++)
-        sum += counts[rank];
-    return sum;
-}
-
-static uint32_t digest_of(const size_t *counts, int size)
-{
-    uint32_t digest = 0;
-    for (int rank = 0; rank < size; rank++) {
-        uint8_t bytes[sizeof(uint64_t)];
-        put_u64(bytes, counts[rank]);
-        digest = crc32c(digest, bytes, sizeof bytes);
-    }
-    return digest;
-}
-
-/* All but the algorithm. */
-static struct fingerprint fingerprint_of(const struct comm *comm, const struct tutti_call *call)
-{
-    int size = comm->place.size;
-    struct fingerprint print = {
-        .operation = (uint8_t)call->op,
-        .type = call->op == TUTTI_BARRIER ? 0 : (uint8_t)call->type,
-        .reduction = operation_reduces(call->op) ? (uint8_t)call->reduction : 0,
-        .root = operation_has_root(call->op) ? (uint32_t)call->root : 0,
-        .count = call->count,
-    };
-    if (call->op == TUTTI_BARRIER) {
-        print.count = comm->finalizes ? 1 : 0;
-    } else if (call->op == TUTTI_ALL_GATHER_V || call->op == TUTTI_REDUCE_SCATTER_V) {
-        const size_t *counts = call->op == TUTTI_ALL_GATHER_V ? call->recv_counts : call->send_counts;
-        print.count = sum_of(counts, size);
-        print.root = digest_of(counts, size);
-    } else if (operation_has_counts(call->op)) {
-        print.count = 0;
-    }
-    return print;
-}
-
 static const struct algorithm *choose(struct comm *comm, const struct fingerprint *print, const char *name)
 {
     struct tutti_error error;
@@ -151,7 +108,7 @@ static bool prepare(struct comm *comm, struct call *call)
 {
     const struct tutti_call *args = &call->args;
     int rank = comm->place.rank, size = comm->place.size;
-    struct fingerprint print = fingerprint_of(comm, args);
+    struct fingerprint print = call_print(args, 1, comm->place.size, comm->finalizes);
     const struct algorithm *algorithm = choose(comm, &print, args->algorithm);
     const struct schedule *schedule =
         schedule_for(comm, algorithm, operation_has_root(args->op) ? args->root : 0);
