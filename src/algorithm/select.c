@@ -9,6 +9,29 @@
 #include <string.h>
 #include "base/error.h"
 
+/* ---- Hosts --------------------------------------------------------------------------------------- */
+
+void select_count_hosts(struct select_group *group, const struct host_map *hosts)
+{
+    group->host_count = hosts->host_count;
+    group->hosts_consecutive = true;
+    group->local_min = group->size;
+    group->local_max = 0;
+    for (int host = 0; host < hosts->host_count; host++) {
+        int ranks = 0, last = -1;
+        for (int rank = 0; rank < group->size; rank++) {
+            if (hosts->host_of[rank] != host)
+                continue;
+            if (last >= 0 && last != rank - 1)
+                group->hosts_consecutive = false;
+            last = rank;
+            ranks++;
+        }
+        group->local_min = ranks < group->local_min ? ranks : group->local_min;
+        group->local_max = ranks > group->local_max ? ranks : group->local_max;
+    }
+}
+
 /* ---- The model ------------------------------------------------------------------------------------ */
 
 static const struct tuning_link *link_constants(const struct select_group *group, int kind)

@@ -62,6 +62,10 @@ struct select_group {
     struct algorithm_override override;
 };
 
+/* Sets what the group, whose size is set, knows of its hosts: how many, their fewest and most ranks, and
+ * whether those of each are consecutive. */
+void select_count_hosts(struct select_group *group, const struct host_map *hosts);
+
 struct select_call {
     int operation;       /* enum tutti_operation, _v or not; no message */
     int type, reduction; /* as in the call; reduction 0 where there is none */

@@ -160,28 +160,6 @@ static void count_cores(const tutti_comm *comm, struct select_group *group)
     group->channels_max = group->channels_max > 1 ? group->channels_max : 1;
 }
 
-static void count_hosts(const tutti_comm *comm, struct select_group *group)
-{
-    int size = comm->place.size;
-    const int *host_of = comm->hosts.host_of;
-    group->host_count = comm->hosts.host_count;
-    group->hosts_consecutive = true;
-    group->local_min = size;
-    for (int host = 0; host < group->host_count; host++) {
-        int ranks = 0, last = -1;
-        for (int rank = 0; rank < size; rank++) {
-            if (host_of[rank] != host)
-                continue;
-            if (last >= 0 && last != rank - 1)
-                group->hosts_consecutive = false;
-            last = rank;
-            ranks++;
-        }
-        group->local_min = ranks < group->local_min ? ranks : group->local_min;
-        group->local_max = ranks > group->local_max ? ranks : group->local_max;
-    }
-}
-
 int roll_prepare_selection(tutti_comm *comm, struct tutti_error *error)
 {
     const struct tutti_config *values = &comm->settings.values;
@@ -193,7 +171,7 @@ int roll_prepare_selection(tutti_comm *comm, struct tutti_error *error)
         .deterministic = values->deterministic != 0,
         .tuning = tuning_default,
     };
-    count_hosts(comm, group);
+    select_count_hosts(group, &comm->hosts);
     count_cores(comm, group);
     for (int rank = 0; rank < group->size; rank++)
         group->uds = group->uds && comm_member(comm, rank)->uds;

@@ -66,32 +66,14 @@ static int roster_add(struct roster *roster, int rank, const Wire__Card *card, s
 
 /* ---- The hosts --------------------------------------------------------------------------------- */
 
-/* The hosts are numbered, and host_count is set: what each has of ranks. */
-static void measure_hosts(struct roster *roster, int *local_size)
-{
-    int runs = 0; /* of ranks that follow one another on one host */
-    for (int rank = 0; rank < roster->size; rank++) {
-        local_size[roster->host_of[rank]]++;
-        runs += rank == 0 || roster->host_of[rank] != roster->host_of[rank - 1];
-    }
-    roster->local_min = roster->local_max = local_size[0];
-    for (int host = 1; host < roster->host_count; host++) {
-        if (local_size[host] < roster->local_min)
-            roster->local_min = local_size[host];
-        if (local_size[host] > roster->local_max)
-            roster->local_max = local_size[host];
-    }
-    roster->hosts_consecutive = runs == roster->host_count;
-}
-
 /* All cards are here. */
 static int number_hosts(struct roster *roster, struct tutti_error *error)
 {
     size_t size = (size_t)roster->size;
     int status = TUTTI_OK;
     struct place *places = calloc(size, sizeof *places);
-    int *scratch = calloc(size, TOPOLOGY_SCRATCH * sizeof *scratch), *local_size = calloc(size, sizeof(int));
-    if (!places || !scratch || !local_size) {
+    int *scratch = calloc(size, TOPOLOGY_SCRATCH * sizeof *scratch);
+    if (!places || !scratch) {
         status = no_memory(roster, error);
         goto done;
     }
@@ -100,9 +82,7 @@ static int number_hosts(struct roster *roster, struct tutti_error *error)
     roster->host_count = topology_number_hosts(places, roster->size, scratch);
     for (size_t rank = 0; rank < size; rank++)
         roster->members[rank].host = roster->host_of[rank] = places[rank].host_index;
-    measure_hosts(roster, local_size);
 done:
-    free(local_size);
     free(scratch);
     free(places);
     return status;

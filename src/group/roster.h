@@ -29,12 +29,11 @@ struct roster_member {
 
 struct roster {
     int rank, size;
-    int known;                            /* cards that are here */
-    struct roster_member *members;        /* by rank */
-    char *tuning;                         /* of rank 0, NULL: none */
-    int host_count, local_min, local_max; /* when it is complete */
-    bool hosts_consecutive;
-    int *host_of; /* by rank */
+    int known;                     /* cards that are here */
+    struct roster_member *members; /* by rank */
+    char *tuning;                  /* of rank 0, NULL: none */
+    int host_count;                /* when it is complete */
+    int *host_of;                  /* by rank */
 };
 
 /* Begins with the own card.  TUTTI_OK or ERR_MEMORY. */

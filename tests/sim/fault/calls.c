@@ -50,10 +50,6 @@ void comm_prepare(struct comm *comm)
     }
     comm->select = (struct select_group){
         .size = roster->size,
-        .host_count = roster->host_count,
-        .local_min = roster->local_min,
-        .local_max = roster->local_max,
-        .hosts_consecutive = roster->hosts_consecutive,
         .uds = true,
         .crowding = crowding_of(comm),
         .slice_bytes = options->slice_bytes,
@@ -63,6 +59,7 @@ void comm_prepare(struct comm *comm)
     };
     for (int rank = 0; rank < roster->size; rank++)
         comm->select.uds = comm->select.uds && roster->members[rank].uds;
+    select_count_hosts(&comm->select, &(struct host_map){roster->host_count, roster->host_of});
 }
 
 /* ---- Choosing ---------------------------------------------------------------------------------- */
