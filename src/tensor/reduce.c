@@ -5,15 +5,27 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 
-/* AVX2, with an operating system that saves its registers, and the conversions of float16, which not every
+/* With an operating system that saves the registers, and the conversions of float16, which not every
  * compiler's __builtin_cpu_supports() knows. */
-static bool has_avx2_and_f16c(void)
+static bool has_avx2(void)
 {
     unsigned eax, ebx, ecx, edx;
-    return __builtin_cpu_supports("avx2") && __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C) != 0;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C) != 0;
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 #else
-static bool has_avx2_and_f16c(void)
+static bool has_avx2(void)
+{
+    return false;
+}
+
+static bool has_avx512(void)
 {
     return false;
 }
@@ -21,13 +33,18 @@ static bool has_avx2_and_f16c(void)
 
 const struct reduce_table *reduce_table_avx2(void)
 {
-    return reduce_avx2_kernels != NULL && has_avx2_and_f16c() ? reduce_avx2_kernels : NULL;
+    return has_avx2() ? reduce_avx2_kernels : NULL;
+}
+
+const struct reduce_table *reduce_table_avx512(void)
+{
+    return has_avx512() ? reduce_avx512_kernels : NULL;
 }
 
 const struct reduce_table *reduce_table(void)
 {
-    const struct reduce_table *avx2 = reduce_table_avx2();
-    return avx2 != NULL ? avx2 : reduce_table_scalar();
+    const struct reduce_table *avx2 = reduce_table_avx2(), *avx512 = reduce_table_avx512();
+    return avx512 != NULL ? avx512 : avx2 != NULL ? avx2 : reduce_table_scalar();
 }
 
 /* ---- Many sources ---------------------------------------------------------------------------------- */
@@ -78,13 +95,15 @@ void reduce_many(const struct reduce_table *table, int type, int reduction, void
 {
     assert(source_count >= 2);
     reduce_kernel reduce = table->reduce[type][reduction];
-    bool is_sum = reduce == table->reduce[type][TUTTI_SUM];
-    if (source_count == 2)
+    if (source_count == 2) { /* the everyday case: nothing else may cost time */
         reduce(target, sources[0], sources[1], count);
-    else if (is_sum && table->sum_many[type] != NULL)
-        table->sum_many[type](target, sources, source_count, count);
-    else if (type_is_half(type) && (is_sum || reduction == TUTTI_PRODUCT))
+        return;
+    }
+    many_kernel many = table->many[type][reduction];
+    if (many != NULL)
+        many(target, sources, source_count, count);
+    else if (type_is_half(type) && reduction != TUTTI_MIN && reduction != TUTTI_MAX)
         fold_halves(table, type, reduction, target, sources, source_count, count);
     else /* the least and the greatest need no rounding, whatever the type */
-        fold_blocks(reduce, tutti_type_size((enum tutti_type)type), target, sources, source_count, count);
+        fold_blocks(reduce, type_size(type), target, sources, source_count, count);
 }

@@ -20,21 +20,22 @@ typedef void (*scale_kernel)(void *target, size_t count, double factor);
 typedef void (*widen_kernel)(float *target, const void *source, size_t count);
 typedef void (*narrow_kernel)(void *target, const float *source, size_t count);
 
-/* target[i] = sources[0][i] + sources[1][i] + ..., as reduce_many() says. */
-typedef void (*sum_many_kernel)(void *target, const void *const *sources, int source_count, size_t count);
+/* target[i] = sources[0][i] op sources[1][i] op ..., as reduce_many() says. */
+typedef void (*many_kernel)(void *target, const void *const *sources, int source_count, size_t count);
 
 /* Every table is complete: where an instruction set brings nothing, its table holds the scalar kernel.  All
  * tables give the same bits, but for which NaN a sum, product or quotient of floats is: always a quiet one.
  * The NaN of TUTTI_MIN and TUTTI_MAX is the positive quiet one without payload; -0 is less than +0. */
 struct reduce_table {
-    const char *name; /* "scalar", "avx2" */
+    const char *name; /* "scalar", "avx2", "avx512" */
     /* NULL where type_takes() says no.  TUTTI_AVG, TUTTI_PREMULTIPLIED_SUM: as TUTTI_SUM. */
     reduce_kernel reduce[TYPE_COUNT][REDUCTION_COUNT];
     divide_kernel divide[TYPE_COUNT]; /* where it takes TUTTI_AVG */
     scale_kernel scale[TYPE_COUNT];   /* where it takes TUTTI_PREMULTIPLIED_SUM */
     widen_kernel widen[TYPE_COUNT];   /* of half types */
     narrow_kernel narrow[TYPE_COUNT];
-    sum_many_kernel sum_many[TYPE_COUNT]; /* NULL where it pays no more than reduce[][TUTTI_SUM] in blocks */
+    /* NULL where the table has none: reduce_many() then uses the others, block by block. */
+    many_kernel many[TYPE_COUNT][REDUCTION_COUNT];
 };
 
 /* target[i] = sources[0][i] op sources[1][i] op ..., from left to right; half types in float32, rounded once.
@@ -48,5 +49,6 @@ const struct reduce_table *reduce_table(void);
 /* The tables of each instruction set; NULL where the build or the processor lacks it. */
 const struct reduce_table *reduce_table_scalar(void);
 const struct reduce_table *reduce_table_avx2(void);
+const struct reduce_table *reduce_table_avx512(void); /* that of AVX2, and what is faster than it */
 
 #endif

@@ -67,6 +67,24 @@
         [TUTTI_PREMULTIPLIED_SUM] = name##_sum                                                               \
     }
 
+/* Likewise of many sources: what matters in shared memory. */
+#define REDUCE_MANY_FLOAT_ROW(name)                                                                          \
+    {                                                                                                        \
+        [TUTTI_SUM] = name##_sum_many, [TUTTI_PRODUCT] = name##_product_many, [TUTTI_MIN] = name##_min_many, \
+        [TUTTI_MAX] = name##_max_many, [TUTTI_AVG] = name##_sum_many,                                        \
+        [TUTTI_PREMULTIPLIED_SUM] = name##_sum_many                                                          \
+    }
+#define REDUCE_MANY_INTEGER_ROW(name, ordered)                                                               \
+    {                                                                                                        \
+        [TUTTI_SUM] = name##_sum_many, [TUTTI_PRODUCT] = name##_product_many,                                \
+        [TUTTI_MIN] = ordered##_min_many, [TUTTI_MAX] = ordered##_max_many, [TUTTI_AVG] = name##_sum_many    \
+    }
+#define REDUCE_MANY_COMPLEX_ROW(name)                                                                        \
+    {                                                                                                        \
+        [TUTTI_SUM] = name##_sum_many, [TUTTI_PRODUCT] = name##_product_many, [TUTTI_AVG] = name##_sum_many, \
+        [TUTTI_PREMULTIPLIED_SUM] = name##_sum_many                                                          \
+    }
+
 #define REDUCE_DECLARE(name) void name(void *target, const void *left, const void *right, size_t count);
 #define REDUCE_DECLARE_COMPLEX(type, name, ...)                                                              \
     REDUCE_DECLARE(scalar_##name##_sum)                                                                      \
@@ -117,8 +135,30 @@ REDUCE_TYPES(REDUCE_DECLARE_FLOAT, REDUCE_DECLARE_HALF, REDUCE_DECLARE_INTEGER, 
     .name = label REDUCE_TYPES(REDUCE_SCALAR_FLOAT, REDUCE_SCALAR_HALF, REDUCE_SCALAR_INTEGER,               \
                                REDUCE_SCALAR_BOOL, REDUCE_SCALAR_COMPLEX)
 
-/* NULL where the compiler had no AVX2.  Data, so that no code of that file runs before the processor was
- * asked. */
+/* The kernels of AVX-512: KERNEL(type, reduction, name) */
+#define REDUCE_AVX512_KERNELS(KERNEL)                                                                        \
+    KERNEL(TUTTI_BFLOAT16, TUTTI_SUM, bfloat16_sum)                                                          \
+    KERNEL(TUTTI_BFLOAT16, TUTTI_AVG, bfloat16_sum)                                                          \
+    KERNEL(TUTTI_BFLOAT16, TUTTI_PREMULTIPLIED_SUM, bfloat16_sum)                                            \
+    KERNEL(TUTTI_BFLOAT16, TUTTI_PRODUCT, bfloat16_product)                                                  \
+    KERNEL(TUTTI_FLOAT32, TUTTI_MIN, float32_min)                                                            \
+    KERNEL(TUTTI_FLOAT32, TUTTI_MAX, float32_max)                                                            \
+    KERNEL(TUTTI_FLOAT64, TUTTI_MIN, float64_min)                                                            \
+    KERNEL(TUTTI_FLOAT64, TUTTI_MAX, float64_max)                                                            \
+    KERNEL(TUTTI_INT64, TUTTI_PRODUCT, int64_product)                                                        \
+    KERNEL(TUTTI_UINT64, TUTTI_PRODUCT, int64_product)                                                       \
+    KERNEL(TUTTI_INT64, TUTTI_MIN, int64_min)                                                                \
+    KERNEL(TUTTI_INT64, TUTTI_MAX, int64_max)                                                                \
+    KERNEL(TUTTI_UINT64, TUTTI_MIN, uint64_min)                                                              \
+    KERNEL(TUTTI_UINT64, TUTTI_MAX, uint64_max)
+#define REDUCE_DECLARE_AVX512(type, reduction, name)                                                         \
+    REDUCE_DECLARE(avx512_##name)                                                                            \
+    void avx512_##name##_many(void *target, const void *const *sources, int source_count, size_t count);
+REDUCE_AVX512_KERNELS(REDUCE_DECLARE_AVX512)
+
+/* NULL where the compiler had no such instructions.  Data, so that no code of those files runs before the
+ * processor was asked. */
 extern const struct reduce_table *const reduce_avx2_kernels;
+extern const struct reduce_table *const reduce_avx512_kernels;
 
 #endif

@@ -94,6 +94,14 @@ static void avx2_kernels_agree_with_the_reference_at_every_length_and_alignment(
     check_table(reduce_table_avx2());
 }
 
+static void avx512_kernels_agree_with_the_reference_at_every_length_and_alignment(void **state)
+{
+    (void)state;
+    if (reduce_table_avx512() == NULL)
+        skip();
+    check_table(reduce_table_avx512());
+}
+
 /* ---- Division and scaling -------------------------------------------------------------------------- */
 
 static uint64_t divide_reference(int type, uint64_t x, int divisor)
@@ -137,11 +145,13 @@ static void check_divisions(const struct reduce_table *table)
     }
 }
 
-/* 1e300 and 1e-300 are infinite and zero in float32; a third and 1 + 2^-29 are rounded to it. */
+/* 1e300 and 1e-300 are infinite and zero in float32; a third and 1 + 2^-29 are rounded to it.  The last is
+ * the NaN that adding anything to its bits would make something else of. */
 static void check_scalings(const struct reduce_table *table)
 {
-    static const double factors[] = {0.0, -0.0, 1.0,   -1.0,   0.5,      1.0 / 3,  1e-3, 0x1.0000001p0,
-                                     3.0, 1e5,  1e300, 1e-300, INFINITY, -1.0e-40, NAN};
+    static const double factors[] = {
+        0.0, -0.0, 1.0,   -1.0,   0.5,      1.0 / 3,  1e-3, 0x1.0000001p0,
+        3.0, 1e5,  1e300, 1e-300, INFINITY, -1.0e-40, NAN,  __builtin_nan("0x7FFFFFFFFFFFF")};
     for (int type = 1; type < TYPE_COUNT; type++) {
         for (size_t f = 0;
              type_takes(type, TUTTI_PREMULTIPLIED_SUM) && f < sizeof factors / sizeof factors[0]; f++) {
@@ -215,11 +225,14 @@ static void products_of_complex_numbers_are_rounded_before_they_are_added(void *
 static void every_table_has_what_types_take_and_nothing_else(void **state)
 {
     (void)state;
-    const struct reduce_table *tables[] = {reduce_table(), reduce_table_scalar(), reduce_table_avx2()};
+    const struct reduce_table *tables[] = {reduce_table(), reduce_table_scalar(), reduce_table_avx2(),
+                                           reduce_table_avx512()};
     for (size_t t = 0; t < sizeof tables / sizeof tables[0]; t++) {
         for (int type = 1; tables[t] != NULL && type < TYPE_COUNT; type++) {
-            for (int reduction = 1; reduction < REDUCTION_COUNT; reduction++)
+            for (int reduction = 1; reduction < REDUCTION_COUNT; reduction++) {
                 assert_int_equal(tables[t]->reduce[type][reduction] != NULL, type_takes(type, reduction));
+                assert_true(tables[t]->many[type][reduction] == NULL || type_takes(type, reduction));
+            }
             assert_int_equal(tables[t]->divide[type] != NULL, type_takes(type, TUTTI_AVG));
             assert_int_equal(tables[t]->scale[type] != NULL, type_takes(type, TUTTI_PREMULTIPLIED_SUM));
             assert_int_equal(tables[t]->widen[type] != NULL, type_is_half(type));
@@ -231,8 +244,11 @@ static void every_table_has_what_types_take_and_nothing_else(void **state)
 static void the_best_table_is_that_of_the_processor(void **state)
 {
     (void)state;
-    const struct reduce_table *best =
-        reduce_table_avx2() != NULL ? reduce_table_avx2() : reduce_table_scalar();
+    const struct reduce_table *best = reduce_table_avx512();
+    if (best == NULL)
+        best = reduce_table_avx2();
+    if (best == NULL)
+        best = reduce_table_scalar();
     assert_ptr_equal(reduce_table(), best);
     print_message("kernels: %s\n", best->name);
 }
@@ -242,6 +258,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scalar_kernels_agree_with_the_reference_at_every_length_and_alignment),
         cmocka_unit_test(avx2_kernels_agree_with_the_reference_at_every_length_and_alignment),
+        cmocka_unit_test(avx512_kernels_agree_with_the_reference_at_every_length_and_alignment),
         cmocka_unit_test(scalar_division_and_scaling_agree_with_the_reference),
         cmocka_unit_test(avx2_division_and_scaling_agree_with_the_reference),
         cmocka_unit_test(every_two_bytes_as_bools_give_zero_or_one),
