@@ -1,10 +1,11 @@
 /* The link contract: a persistent, ordered, framed connection to one peer on one channel.  It lies here and
- * not in transport/ because the executor is handed links and must not know what carries them; tcp, uds and
- * the simulator implement it.  One thread at a time: the holder of the progress token. */
+ * not in transport/ because the executor is handed links and must not know what carries them; shm, uds, tcp
+ * and the simulator implement it.  One thread at a time: the holder of the progress token. */
 #ifndef TUTTI_EXECUTOR_LINK_H
 #define TUTTI_EXECUTOR_LINK_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include "base/failpoint.h"
 #include "wire/frame.h"
 
@@ -32,7 +33,7 @@ static inline void link_count(atomic_uint_fast64_t *bytes, uint64_t more)
 }
 
 struct link_ops {
-    const char *transport; /* "uds", "tcp" */
+    const char *transport; /* "shm", "uds", "tcp" */
 
     /* Sends the frame and its payload of frame->length bytes, as much as goes without blocking.  After
      * LINK_AGAIN the caller repeats the same call; borrows `payload` until LINK_DONE.  Sets
@@ -54,8 +55,13 @@ struct link_ops {
      * receivers that do not know what comes.  LINK_DONE, LINK_AGAIN or an error. */
     int (*peek)(struct link *link, struct frame *frame, struct tutti_error *error);
 
-    /* The descriptor to poll for input or room; -1 when there is none. */
+    /* The descriptor to poll; -1 when there is none.  A stream is polled for input by its receiver and for
+     * room by its sender; where `arm` is set, both poll for input. */
     int (*descriptor)(const struct link *link);
+
+    /* Before its descriptor is polled: from now on the other end makes that readable when it has sent or made
+     * room.  true: there is something already, so do not sleep.  NULL: the descriptor says it by itself. */
+    bool (*arm)(struct link *link);
 
     void (*free)(struct link *link); /* closes and releases */
 };

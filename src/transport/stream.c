@@ -278,7 +278,7 @@ static void stream_free(struct link *link)
 
 #define STREAM_OPS(name)                                                                                     \
     {                                                                                                        \
-        name, stream_send, stream_recv, stream_recv_loan, stream_peek, stream_descriptor, stream_free        \
+        name, stream_send, stream_recv, stream_recv_loan, stream_peek, stream_descriptor, NULL, stream_free  \
     }
 
 static const struct link_ops stream_ops[] = {STREAM_OPS("uds"), STREAM_OPS("tcp")};
