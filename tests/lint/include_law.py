@@ -6,7 +6,7 @@ import re
 
 import tree
 
-LAYERS = ["base", "tensor", "wire", "schedule", "algorithm", "executor", "group", "transport", "engine", "tools"]
+LAYERS = ["base", "tensor", "wire", "schedule", "algorithm", "executor", "group", "transport", "local", "engine", "tools"]
 PURE = LAYERS[:LAYERS.index("transport")]
 WITH_LIBUV = "transport", "engine", "tools"
 GENERATED = {"control.pb-c.h": "wire"}  # belongs to the layer whose .proto it is made from

@@ -1,0 +1,53 @@
+/* Gather in shared memory, in rounds: each rank but the root copies a piece of its part to a slot, from which
+ * the root copies it.
+ *
+ * Cost, for n ranks with parts of S bytes: each copies S bytes to slots, the root (n-1)S from slots. */
+#include "local/collective.h"
+
+#define DEPTH           4 /* rounds for which there are slots */
+#define PIECE_BYTES_MAX (64u << 10)
+
+static void prepare(struct direct *d)
+{
+    size_t most = piece_bytes_max(d, DEPTH);
+    d->piece_bytes = most < PIECE_BYTES_MAX ? most : PIECE_BYTES_MAX;
+    d->rounds = (uint32_t)((d->count * d->element_bytes + d->piece_bytes - 1) / d->piece_bytes);
+    d->actions = d->rounds;
+}
+
+static enum direct_result send(struct direct *d, uint32_t round)
+{
+    if (!direct_claim_slots(d) || (round >= DEPTH && !direct_await(d, d->root, round - DEPTH + 1)))
+        return DIRECT_BLOCKED;
+    struct round_pieces r = direct_round(d, d->count, 1, round);
+    copy_to_shared(direct_slot(d, d->arena->index, d->root, round % DEPTH), send_at(d, r.begin),
+                   r.count * d->element_bytes);
+    return DIRECT_DONE;
+}
+
+static enum direct_result receive(struct direct *d, uint32_t round)
+{
+    if (!direct_await_others(d, round + 1))
+        return DIRECT_BLOCKED;
+    struct round_pieces r = direct_round(d, d->count, 1, round);
+    size_t bytes = r.count * d->element_bytes;
+    for (int i = 0; i < d->arena->count; i++) {
+        uint8_t *target = recv_at(d, (size_t)i * d->count + r.begin);
+        if (i != d->root) {
+            uint8_t *slot = direct_slot(d, i, d->root, round % DEPTH);
+            memcpy(target, slot, bytes);
+            direct_hand_back(slot, bytes);
+        } else if (target != send_at(d, r.begin)) {
+            memcpy(target, send_at(d, r.begin), bytes);
+        }
+    }
+    return DIRECT_DONE;
+}
+
+static enum direct_result act(struct direct *d, uint32_t action, struct tutti_error *error)
+{
+    (void)error;
+    return d->arena->index == d->root ? receive(d, action) : send(d, action);
+}
+
+const struct direct_collective shared_gather = {prepare, act, true};
