@@ -60,6 +60,19 @@ const struct algorithm algorithms[] = {
 
 const size_t algorithm_count = sizeof algorithms / sizeof *algorithms;
 
+#define SHARED(operation) [operation] = {operation, ALGORITHM_SHARED_NUMBER, "shared", IN_ORDER, NULL, NULL}
+
+static const struct algorithm shared[OPERATION_COUNT] = {
+    SHARED(TUTTI_ALL_REDUCE), SHARED(TUTTI_BROADCAST),      SHARED(TUTTI_ALL_GATHER),
+    SHARED(TUTTI_GATHER),     SHARED(TUTTI_REDUCE_SCATTER), SHARED(TUTTI_BARRIER),
+};
+
+const struct algorithm *algorithm_shared(int operation)
+{
+    bool is_there = operation > 0 && operation < OPERATION_COUNT && shared[operation].name != NULL;
+    return is_there ? &shared[operation] : NULL;
+}
+
 int algorithm_operation(int operation)
 {
     return operation_plain(operation);
@@ -72,7 +85,8 @@ const struct algorithm *algorithm_find(int operation, const char *name)
             strcmp(algorithms[i].name, name) == 0)
             return &algorithms[i];
     }
-    return NULL;
+    const struct algorithm *direct = algorithm_shared(algorithm_operation(operation));
+    return direct && strcmp(direct->name, name) == 0 ? direct : NULL;
 }
 
 const struct algorithm *algorithm_by_number(int operation, int number)
@@ -81,5 +95,5 @@ const struct algorithm *algorithm_by_number(int operation, int number)
         if (algorithms[i].operation == algorithm_operation(operation) && algorithms[i].number == number)
             return &algorithms[i];
     }
-    return NULL;
+    return number == ALGORITHM_SHARED_NUMBER ? algorithm_shared(algorithm_operation(operation)) : NULL;
 }

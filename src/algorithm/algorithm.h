@@ -6,6 +6,9 @@
 #include "schedule/schedule.h"
 #include "tensor/type.h"
 
+/* Of the direct collectives: far from those of schedules, which count up from 1. */
+#define ALGORITHM_SHARED_NUMBER 64
+
 enum algorithm_trait {
     /* Each output is one reduction of all contributions in the order of the ranks: the same bits whatever the
      * transport, the channels and the hosts.  Also every algorithm that reduces nothing. */
@@ -23,14 +26,23 @@ struct algorithm {
     uint8_t number;   /* from 1, different within an operation; frozen: it travels in every frame */
     const char *name; /* "ring", "recursive_doubling"; the same family has the same name in each operation */
     unsigned traits;  /* enum algorithm_trait */
-    schedule_emitter emit;
-    algorithm_cost cost;
+    schedule_emitter emit; /* NULL of algorithm_shared() */
+    algorithm_cost cost;   /* likewise */
 };
 
+/* Those that emit schedules. */
 extern const struct algorithm algorithms[];
 extern const size_t algorithm_count;
 
-/* NULL when there is none. */
+/* The direct collective in the memory that ranks of one host share (local/direct.h), "shared", which has no
+ * schedule and is not in the table above.  NULL: there is none for this operation; never one for a _v. */
+const struct algorithm *algorithm_shared(int operation);
+static inline bool algorithm_is_shared(const struct algorithm *algorithm)
+{
+    return algorithm->number == ALGORITHM_SHARED_NUMBER;
+}
+
+/* These find "shared", too.  NULL when there is none. */
 const struct algorithm *algorithm_find(int operation, const char *name);
 const struct algorithm *algorithm_by_number(int operation, int number);
 

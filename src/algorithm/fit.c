@@ -9,9 +9,10 @@
  * explain does not bend the others. */
 #include "algorithm/fit.h"
 
+#include <assert.h>
 #include <math.h>
 
-#define CONSTANTS      4
+#define CONSTANTS_MAX  4
 #define PASSES         20 /* of new weights */
 #define CHOICE_SWEEPS  100
 #define REGRET_SQUARED 2.0  /* what a choice that is twice as slow counts beyond its logarithm */
@@ -21,17 +22,24 @@
 #define UNIT           1e6  /* times are predicted to a nanosecond, so a row is predicted on a larger scale */
 #define PREDICTED_MIN  0.01 /* share of the measured time */
 
-/* The constants that are fitted, of a link. */
-static double *constant_of(struct tuning_link *link, int index)
-{
-    double *constants[CONSTANTS] = {&link->latency_us, &link->shared_latency_us, &link->overhead_us,
-                                    &link->us_per_byte};
-    return constants[index];
-}
+/* The constants that are fitted. */
+struct constants {
+    double *list[CONSTANTS_MAX];
+    int count;
+};
 
-static struct tuning_link *link_of(const struct fit_sample *samples, struct tuning *tuning)
+/* All samples depend on the same. */
+static struct constants constants_of(const struct fit_sample *sample, struct tuning *tuning)
 {
-    return samples[0].group.uds ? &tuning->uds : &tuning->tcp_local;
+    if (algorithm_is_shared(sample->algorithm)) {
+        struct tuning_shared *shared = &tuning->shared;
+        return (struct constants){{&shared->latency_us, &shared->shared_latency_us, &shared->us_per_byte}, 3};
+    }
+    struct tuning_link *link = sample->group.local == LOCAL_SHM   ? &tuning->shm
+                               : sample->group.local == LOCAL_UDS ? &tuning->uds
+                                                                  : &tuning->tcp_local;
+    return (struct constants){
+        {&link->latency_us, &link->shared_latency_us, &link->overhead_us, &link->us_per_byte}, 4};
 }
 
 static double predict(const struct fit_sample *sample, const struct tuning *tuning)
@@ -42,21 +50,22 @@ static double predict(const struct fit_sample *sample, const struct tuning *tuni
 }
 
 /* By what each constant is multiplied, and what the others make of the time. */
-static double count_row(const struct fit_sample *sample, const struct tuning *tuning, double row[CONSTANTS])
+static double count_row(const struct fit_sample *sample, const struct tuning *tuning,
+                        double row[CONSTANTS_MAX])
 {
-    for (int i = 0; i < CONSTANTS; i++) {
-        struct tuning unit = {.version = TUNING_VERSION};
-        *constant_of(link_of(sample, &unit), i) = UNIT;
+    struct tuning unit = {.version = TUNING_VERSION}, others = *tuning;
+    struct constants units = constants_of(sample, &unit), zeros = constants_of(sample, &others);
+    for (int i = 0; i < units.count; i++) {
+        *units.list[i] = UNIT;
         row[i] = predict(sample, &unit) / UNIT;
+        *units.list[i] = *zeros.list[i] = 0;
     }
-    struct tuning others = *tuning;
-    *link_of(sample, &others) = (struct tuning_link){.latency_us = 0};
     return predict(sample, &others);
 }
 
 /* The normal equations: matrix * x = vector. */
 struct equations {
-    double matrix[CONSTANTS][CONSTANTS], vector[CONSTANTS];
+    double matrix[CONSTANTS_MAX][CONSTANTS_MAX], vector[CONSTANTS_MAX];
 };
 
 static double weight_of(double measured, double predicted)
@@ -70,42 +79,43 @@ static double weight_of(double measured, double predicted)
 static void add_sample(const struct fit_sample *sample, const struct tuning *tuning, bool is_first,
                        struct equations *equations)
 {
-    double row[CONSTANTS];
+    double row[CONSTANTS_MAX] = {0};
     double rest = count_row(sample, tuning, row);
     double predicted = is_first ? sample->us : predict(sample, tuning);
     double weight = weight_of(sample->us, predicted), target = sample->us - rest;
-    for (int i = 0; i < CONSTANTS; i++) {
+    for (int i = 0; i < CONSTANTS_MAX; i++) {
         equations->vector[i] += weight * row[i] * target;
-        for (int k = 0; k < CONSTANTS; k++)
+        for (int k = 0; k < CONSTANTS_MAX; k++)
             equations->matrix[i][k] += weight * row[i] * row[k];
     }
 }
 
 /* One constant after the other takes the value that is best for those of the rest, and at least 0; which ends
  * at the best of all that are not negative, since the error is convex. */
-static void solve(const struct equations *equations, struct tuning_link *link)
+static void solve(const struct equations *equations, const struct constants *constants)
 {
     for (int sweep = 0; sweep < SWEEPS; sweep++) {
-        for (int i = 0; i < CONSTANTS; i++) {
+        for (int i = 0; i < constants->count; i++) {
             double rest = equations->vector[i];
             if (equations->matrix[i][i] <= 0)
                 continue;
-            for (int k = 0; k < CONSTANTS; k++)
+            for (int k = 0; k < constants->count; k++)
                 if (k != i)
-                    rest -= equations->matrix[i][k] * *constant_of(link, k);
+                    rest -= equations->matrix[i][k] * *constants->list[k];
             double best = rest / equations->matrix[i][i];
-            *constant_of(link, i) = best > 0 ? best : 0;
+            *constants->list[i] = best > 0 ? best : 0;
         }
     }
 }
 
-void fit_link(const struct fit_sample *samples, size_t count, struct tuning *tuning)
+void fit_times(const struct fit_sample *samples, size_t count, struct tuning *tuning)
 {
     for (int pass = 0; pass < PASSES && count > 0; pass++) {
         struct equations equations = {.vector = {0}};
         for (size_t i = 0; i < count; i++)
             add_sample(&samples[i], tuning, pass == 0, &equations);
-        solve(&equations, link_of(samples, tuning));
+        struct constants constants = constants_of(&samples[0], tuning);
+        solve(&equations, &constants);
     }
 }
 
@@ -189,16 +199,18 @@ static double badness(const struct fit_sample *samples, size_t count, const stru
 void fit_choice(const struct fit_sample *samples, size_t count, struct tuning *tuning)
 {
     static const double factors[] = {0.25, 0.5, 0.8, 0.95, 1.05, 1.25, 2, 4};
-    static const double least[CONSTANTS] = {0.05, 0.05, 0.05,
-                                            1e-6}; /* from which a constant of 0 begins to grow */
+    static const double least[CONSTANTS_MAX] = {0.05, 0.05, 0.05,
+                                                1e-6}; /* from which a constant of 0 begins to grow */
     if (count == 0)
         return;
+    struct constants constants = constants_of(&samples[0], tuning);
+    assert(constants.count == CONSTANTS_MAX);
     double best = badness(samples, count, tuning);
     bool improved = true;
     for (int sweep = 0; sweep < CHOICE_SWEEPS && improved; sweep++) {
         improved = false;
-        for (int i = 0; i < CONSTANTS; i++) {
-            double *constant = constant_of(link_of(samples, tuning), i);
+        for (int i = 0; i < constants.count; i++) {
+            double *constant = constants.list[i];
             for (size_t k = 0; k < sizeof factors / sizeof *factors; k++) {
                 double before = *constant;
                 *constant = (before > least[i] ? before : least[i]) * factors[k];

@@ -9,6 +9,9 @@
 #include <string.h>
 #include "base/error.h"
 
+/* The payload of a slot of transport/shm_link.h: a frame that fits is reduced where it lies. */
+#define SHM_SLICE_BYTES ((size_t)64 << 10)
+
 /* ---- Hosts --------------------------------------------------------------------------------------- */
 
 void select_count_hosts(struct select_group *group, const struct host_map *hosts)
@@ -32,13 +35,49 @@ void select_count_hosts(struct select_group *group, const struct host_map *hosts
     }
 }
 
+void select_share_cores(struct select_group *group, int ranks, int cores)
+{
+    double crowding = (double)ranks / cores;
+    int each = cores / ranks;
+    crowding = crowding > 1 ? crowding : 1;
+    each = each > 1 ? each : 1;
+    group->crowding = crowding > group->crowding ? crowding : group->crowding;
+    group->channels_max = each < group->channels_max ? each : group->channels_max;
+}
+
+/* ---- Links within a host ------------------------------------------------------------------------- */
+
+enum local_transport local_transport_of(const char *transports)
+{
+    return local_transport_from(strncmp(transports, "tcp", 3) != 0, setting_list_holds(transports, "shm"));
+}
+
+const char *local_transport_name(enum local_transport transport)
+{
+    static const char *const names[] = {[LOCAL_TCP] = "tcp", [LOCAL_UDS] = "uds", [LOCAL_SHM] = "shm"};
+    return names[transport];
+}
+
+size_t select_slice_bytes(const struct select_group *group, size_t setting_bytes)
+{
+    bool all_shared = group->host_count == 1 && group->local == LOCAL_SHM;
+    return all_shared && setting_bytes > SHM_SLICE_BYTES ? SHM_SLICE_BYTES : setting_bytes;
+}
+
 /* ---- The model ------------------------------------------------------------------------------------ */
 
 static const struct tuning_link *link_constants(const struct select_group *group, int kind)
 {
     if (kind == COST_REMOTE)
         return &group->tuning.tcp;
-    return group->uds ? &group->tuning.uds : &group->tuning.tcp_local;
+    switch (group->local) {
+    case LOCAL_SHM:
+        return &group->tuning.shm;
+    case LOCAL_UDS:
+        return &group->tuning.uds;
+    default:
+        return &group->tuning.tcp_local;
+    }
 }
 
 /* Frames that carry `bytes` in `messages` of equal length. */
@@ -67,6 +106,20 @@ static double cost_us(const struct select_group *group, const struct algorithm *
     us += copied * group->tuning.copy_us_per_byte * work;
     /* To a nanosecond, so that ranks whose compilers differ in the last bit see the same ties. */
     return floor(us * 1000 + 0.5) / 1000;
+}
+
+/* Of a direct collective.  An all_reduce passes each byte through the core of every rank three times (into
+ * the arena, the reduction, out of it), a reduce_scatter twice, others about once; ranks that share a core do
+ * that one after the other. */
+static double shared_us(const struct select_group *group, const struct select_call *call)
+{
+    const struct tuning_shared *constants = &group->tuning.shared;
+    double crowding = group->crowding > 1 ? group->crowding : 1;
+    double passes = call->operation == TUTTI_ALL_REDUCE       ? 1
+                    : call->operation == TUTTI_REDUCE_SCATTER ? 2.0 / 3
+                                                              : 1.0 / 3; /* of those of an all_reduce */
+    return constants->latency_us + constants->shared_latency_us * (crowding - 1) +
+           (double)call->bytes * constants->us_per_byte * passes * crowding;
 }
 
 static double bytes_of(const struct select_group *group, const struct select_call *call)
@@ -113,6 +166,10 @@ static void predict(const struct select_group *group, const struct select_call *
     *selection = (struct selection){.algorithm = algorithm, .channels = 1};
     if (group->size <= 1)
         return;
+    if (algorithm_is_shared(algorithm)) {
+        selection->predicted_us = shared_us(group, call);
+        return;
+    }
     count_cost(group, call, algorithm, 1, &cost);
     selection->predicted_us = cost_us(group, algorithm, &cost);
     if (group->crowding > 1 || !can_be_striped(call))
@@ -148,6 +205,8 @@ bool select_is_eligible(const struct select_group *group, const struct select_ca
                         const struct algorithm *algorithm)
 {
     bool needs_direct = call->operation == TUTTI_GATHER_V || call->operation == TUTTI_SCATTER_V;
+    if (algorithm_is_shared(algorithm))
+        return group->shared && algorithm->operation == call->operation;
     if (algorithm->operation != operation_plain(call->operation))
         return false;
     if (needs_direct && !(algorithm->traits & ALGORITHM_DIRECT))
@@ -193,6 +252,9 @@ static const char *name_all(int operation, struct names *names)
     for (size_t i = 0; i < algorithm_count; i++)
         if (algorithms[i].operation == operation_plain(operation))
             names_add(names, algorithms[i].name);
+    const struct algorithm *direct = algorithm_shared(operation_plain(operation));
+    if (direct)
+        names_add(names, direct->name);
     return names_end(names);
 }
 
@@ -202,6 +264,9 @@ static const char *name_eligible(const struct select_group *group, const struct 
     for (size_t i = 0; i < algorithm_count; i++)
         if (select_is_eligible(group, call, &algorithms[i]))
             names_add(names, algorithms[i].name);
+    const struct algorithm *direct = algorithm_shared(call->operation);
+    if (direct && select_is_eligible(group, call, direct))
+        names_add(names, direct->name);
     return names_end(names);
 }
 
@@ -248,7 +313,21 @@ static bool find_fastest(const struct select_group *group, const struct select_c
     return found;
 }
 
-/* The algorithm that the caller or the override names; NULL: choose.  An error: it may not be used. */
+/* Why a call may not have the algorithm that it names. */
+static const char *name_obstacle(const struct select_group *group, const struct algorithm *named)
+{
+    if (algorithm_is_shared(named))
+        return group->shared ? "parts of different lengths do not go through shared memory"
+                             : "no shared memory joins all ranks of the group";
+    if (group->deterministic && !(named->traits & ALGORITHM_RANK_ORDER))
+        return "TUTTI_DETERMINISTIC asks for sums in the order of the ranks";
+    if ((named->traits & ALGORITHM_HIERARCHICAL) && !has_levels(group))
+        return "the group has not several hosts with several consecutive ranks";
+    return "ranks between the root and a part do not know its length";
+}
+
+/* The algorithm that the caller or the override names, else the direct collective where there is one; NULL:
+ * choose.  An error: it may not be used. */
 static int find_named(const struct select_group *group, const struct select_call *call,
                       const struct algorithm **named, struct tutti_error *error)
 {
@@ -257,6 +336,8 @@ static int find_named(const struct select_group *group, const struct select_call
     if (!call->name) {
         if (*named && !select_is_eligible(group, call, *named))
             *named = NULL;
+        if (!*named && group->shared)
+            *named = algorithm_shared(call->operation);
         return TUTTI_OK;
     }
     struct names names = {.count = 0};
@@ -267,14 +348,9 @@ static int find_named(const struct select_group *group, const struct select_call
                          operation_name(call->operation), name_eligible(group, call, &names));
     if (select_is_eligible(group, call, *named))
         return TUTTI_OK;
-    bool by_mode = group->deterministic && !((*named)->traits & ALGORITHM_RANK_ORDER);
-    bool by_hosts = ((*named)->traits & ALGORITHM_HIERARCHICAL) && !has_levels(group);
     return error_set(error, TUTTI_ERR_ARGUMENT,
                      "the algorithm '%s' of %s may not be used here, since %s; use %s", call->name,
-                     operation_name(call->operation),
-                     by_mode    ? "TUTTI_DETERMINISTIC asks for sums in the order of the ranks"
-                     : by_hosts ? "the group has not several hosts with several consecutive ranks"
-                                : "ranks between the root and a part do not know its length",
+                     operation_name(call->operation), name_obstacle(group, *named),
                      name_eligible(group, call, &names));
 }
 
@@ -285,6 +361,12 @@ int algorithm_select(const struct select_group *group, const struct select_call 
     struct selection instead;
     assert(operation_is_valid(call->operation) && !operation_is_message(call->operation));
     assert(group->size >= 1 && group->slice_bytes > 0 && group->channels_max >= 1);
+    /* A call of a fraction of a microsecond has no time for more. */
+    if (group->shared && !call->name && !group->override.by_operation[call->operation] &&
+        (named = algorithm_shared(call->operation)) != NULL) {
+        *selection = (struct selection){named, 1, shared_us(group, call)};
+        return TUTTI_OK;
+    }
     int status = find_named(group, call, &named, error);
     if (status != TUTTI_OK)
         return status;

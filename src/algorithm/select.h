@@ -16,17 +16,25 @@ struct tuning_link {
     double us_per_byte;
 };
 
+/* Those of the direct collectives in shared memory. */
+struct tuning_shared {
+    double latency_us;        /* of a call: each rank tells all others something */
+    double shared_latency_us; /* added to it for each rank that a core has beyond the first */
+    double us_per_byte;       /* of the work vector of an all_reduce */
+};
+
 struct tuning {
     int version; /* TUNING_VERSION */
-    struct tuning_link uds, tcp_local, tcp;
+    struct tuning_link shm, uds, tcp_local, tcp;
+    struct tuning_shared shared;
     double reduce_us_per_byte, copy_us_per_byte;
     double stripe_overhead_us; /* of waking a further channel */
 };
 
-#define TUNING_VERSION 1
+#define TUNING_VERSION 2
 extern const struct tuning tuning_default;
 
-/* The text form: a line "tutti tuning 1", then "uds.latency_us 2.1" and so on, each once, in any order; '#'
+/* The text form: a line "tutti tuning 2", then "uds.latency_us 2.1" and so on, each once, in any order; '#'
  * begins a comment.  Numbers are decimal, at most 1000000, with at most 9 digits after the point.  Parsing
  * refuses unknown names, names that are missing, what is no such number, and another version:
  * TUTTI_ERR_CONFIG, with the number of the line; *tuning is as it was then.  What is printed is less than 1
@@ -48,12 +56,26 @@ struct algorithm_override {
 int algorithm_override_parse(const char *text, struct algorithm_override *override,
                              struct tutti_error *error);
 
+/* What carries the links between ranks of one host: the better, the more. */
+enum local_transport { LOCAL_TCP, LOCAL_UDS, LOCAL_SHM };
+
+/* What the setting "shm,uds,tcp" makes of them where all goes well: TCP where it comes first, else shared
+ * memory where that is in the list at all, for it is set up over a Unix socket. */
+enum local_transport local_transport_of(const char *transports);
+/* The same from the two things that others know of a rank (struct roster_member). */
+static inline enum local_transport local_transport_from(bool prefers_uds, bool may_shm)
+{
+    return !prefers_uds ? LOCAL_TCP : may_shm ? LOCAL_SHM : LOCAL_UDS;
+}
+const char *local_transport_name(enum local_transport transport); /* "shm", "uds" or "tcp" */
+
 /* A group as the choice sees it. */
 struct select_group {
     int size, host_count, local_min, local_max;
     bool hosts_consecutive;
-    bool uds;        /* ranks of one host have Unix sockets, else TCP */
-    double crowding; /* ranks of a host for each of its cores, the most of all hosts; at least 1 */
+    enum local_transport local; /* the least of all ranks */
+    bool shared;                /* an arena joins all ranks: they are on one host */
+    double crowding;            /* ranks of a host for each of its cores, the most of all hosts; at least 1 */
     size_t slice_bytes;
     int channels_max;   /* over which an operation may be striped, at least 1: those whose threads have a core
                          */
@@ -65,6 +87,14 @@ struct select_group {
 /* Sets what the group, whose size is set, knows of its hosts: how many, their fewest and most ranks, and
  * whether those of each are consecutive. */
 void select_count_hosts(struct select_group *group, const struct host_map *hosts);
+
+/* `ranks` ranks of the group share `cores` cores: raises crowding and lowers channels_max, which begin as 0
+ * and as the most that is wanted, to what that calls for. */
+void select_share_cores(struct select_group *group, int ranks, int cores);
+
+/* The slice of a group whose ranks set it to `setting_bytes`: where shared memory carries every link, no more
+ * than what such a link hands on without a copy. */
+size_t select_slice_bytes(const struct select_group *group, size_t setting_bytes);
 
 struct select_call {
     int operation;       /* enum tutti_operation, _v or not; no message */
@@ -81,14 +111,15 @@ struct selection {
     double predicted_us;
 };
 
-/* The algorithm with the least predicted time; among equals, the first of the table.  But halves (float16,
- * bfloat16) under a reduction that rounds take, instead of one that rounds at each step, the fastest
- * ALGORITHM_RANK_ORDER one that moves no more bytes than it.  A _v has the algorithms of its plain operation;
- * gather_v and scatter_v only ALGORITHM_DIRECT ones.
- * TUTTI_OK, or ERR_ARGUMENT when call->name is no algorithm of the operation or may not be used here, with a
- * sentence that lists those that may.  An override that may not be used here is ignored: one that a mode
- * rules out is refused when it is set, by select_check(); one that a group rules out (hierarchical, one host)
- * may serve in others of the family. */
+/* Where the group has an arena: the direct collective of algorithm_shared(), which is faster than any
+ * schedule of the same call at every length.  Else the algorithm with the least predicted time; among equals,
+ * the first of the table.  But halves (float16, bfloat16) under a reduction that rounds take, instead of one
+ * that rounds at each step, the fastest ALGORITHM_RANK_ORDER one that moves no more bytes than it.  A _v has
+ * the algorithms of its plain operation; gather_v and scatter_v only ALGORITHM_DIRECT ones. TUTTI_OK, or
+ * ERR_ARGUMENT when call->name is no algorithm of the operation or may not be used here, with a sentence that
+ * lists those that may.  An override that may not be used here is ignored: one that a mode rules out is
+ * refused when it is set, by select_check(); one that a group rules out (hierarchical, one host; shared,
+ * several) may serve in others of the family. */
 int algorithm_select(const struct select_group *group, const struct select_call *call,
                      struct selection *selection, struct tutti_error *error);
 
@@ -96,8 +127,8 @@ int algorithm_select(const struct select_group *group, const struct select_call 
 int select_check(const struct select_group *group, struct tutti_error *error);
 
 /* Whether `algorithm` may run that call in that group at all: it is one of that operation, the mode allows
- * it, and a hierarchical one has several hosts, one of them with several ranks, each with consecutive ranks.
- */
+ * it, a hierarchical one has several hosts, one of them with several ranks, each with consecutive ranks, and
+ * "shared" has an arena. */
 bool select_is_eligible(const struct select_group *group, const struct select_call *call,
                         const struct algorithm *algorithm);
 

@@ -18,9 +18,11 @@
  */
 const struct tuning tuning_default = {
     .version = TUNING_VERSION,
+    .shm = {.latency_us = 0.5, .shared_latency_us = 2.1, .overhead_us = 0.25, .us_per_byte = 0.000125},
     .uds = {.latency_us = 0.01, .shared_latency_us = 2.1, .overhead_us = 4.6, .us_per_byte = 0.00026},
     .tcp_local = {.latency_us = 0.5, .shared_latency_us = 3, .overhead_us = 7.6, .us_per_byte = 0.0004},
     .tcp = {.latency_us = 20, .shared_latency_us = 1.5, .overhead_us = 5.5, .us_per_byte = 0.0009},
+    .shared = {.latency_us = 0.15, .shared_latency_us = 2.8, .us_per_byte = 0.00004},
     .reduce_us_per_byte = 0.00008,
     .copy_us_per_byte = 0.00008,
     .stripe_overhead_us = 50,
@@ -40,9 +42,13 @@ struct constant {
     }
 
 static const struct constant constants[] = {
+    LINK(shm),
     LINK(uds),
     LINK(tcp_local),
     LINK(tcp),
+    {"shared.latency_us", offsetof(struct tuning, shared.latency_us)},
+    {"shared.shared_latency_us", offsetof(struct tuning, shared.shared_latency_us)},
+    {"shared.us_per_byte", offsetof(struct tuning, shared.us_per_byte)},
     {"reduce_us_per_byte", offsetof(struct tuning, reduce_us_per_byte)},
     {"copy_us_per_byte", offsetof(struct tuning, copy_us_per_byte)},
     {"stripe_overhead_us", offsetof(struct tuning, stripe_overhead_us)},

@@ -19,7 +19,10 @@
     X(barrier_done, "the last barrier, that of finalize, has completed")                                     \
     X(goodbye_sent, "a goodbye has been sent")                                                               \
     X(request_made, "memory is about to be taken for a call")                                                \
-    X(accept, "a connection is about to be accepted")
+    X(accept, "a connection is about to be accepted")                                                        \
+    X(arena, "the memory that the ranks of a host share is about to be made or mapped")                      \
+    X(ring_made, "the memory of a shm link is about to be made, by its receiver")                            \
+    X(ring_mapped, "likewise, mapped by its sender")
 
 enum failpoint {
 #define FAILPOINT_ENUM(name, where) FAILPOINT_##name,
@@ -39,7 +42,7 @@ enum failpoint {
     X(stale, "frame_sent: the frame carries the generation before")                                          \
     X(reset, "frame_sent: the connection is reset")                                                          \
     X(half_close, "frame_sent: the connection is closed for sending")                                        \
-    X(no_memory, "request_made: there is no memory")                                                         \
+    X(no_memory, "request_made, arena, ring_made, ring_mapped: there is no memory")                          \
     X(no_descriptors, "accept: the process has no descriptor left")
 
 enum failpoint_action {

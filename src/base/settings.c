@@ -86,6 +86,19 @@ static bool list_is_valid(const char *choices, const char *text)
     }
 }
 
+bool setting_list_holds(const char *list, const char *choice)
+{
+    size_t length = strlen(choice);
+    for (;;) {
+        size_t next = strcspn(list, ",");
+        if (next == length && memcmp(list, choice, length) == 0)
+            return true;
+        if (list[next] == '\0')
+            return false;
+        list += next + 1;
+    }
+}
+
 static bool port_range_is_valid(const struct setting *setting, const char *text)
 {
     uint64_t max = (uint64_t)setting->max, low, high;

@@ -62,6 +62,9 @@ const struct setting *setting_find(const char *field);
 int setting_check_text(const struct setting *setting, const char *name, const char *text,
                        struct tutti_error *error);
 
+/* Whether the value of a SETTING_LIST, "shm,uds,tcp", holds `choice`. */
+bool setting_list_holds(const char *list, const char *choice);
+
 /* What the variable of a setting may hold, "a time (500ms, 10s, 2m, 1h) from 1ms to 168h". */
 void setting_print_allowed(const struct setting *setting, char *text, size_t text_size);
 

@@ -31,8 +31,11 @@ const struct setting settings_table[] = {
     {SETTING(host, "TUTTI_HOST", SETTING_TEXT), .max = 255,
      .help = "The identity of this host: ranks that give the same are taken to share it. "
              "Not given: the kernel's boot id."},
-    {SETTING(transports, "TUTTI_TRANSPORTS", SETTING_LIST), .default_value = "uds,tcp", .choices = "uds|tcp",
-     .help = "The transports that may be used, in order of preference."},
+    {SETTING(transports, "TUTTI_TRANSPORTS", SETTING_LIST), .default_value = "shm,uds,tcp",
+     .choices = "shm|uds|tcp",
+     .help = "The transports that may be used, in order of preference. shm is memory that ranks of one host "
+             "share: wherever it stands in the list, their collectives go through it. It is set up over Unix "
+             "sockets, which serve where it cannot be had."},
     {SETTING(interface, "TUTTI_INTERFACE", SETTING_TEXT), .max = 1023,
      .help = "The network interfaces to listen on: names, ^exclusions and CIDRs, separated by commas. "
              "Not given: the one on the route to the rendezvous."},

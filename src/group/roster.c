@@ -35,6 +35,7 @@ static bool member_read(struct roster_member *member, const Wire__Card *card)
     member->cores = (int)card->cores;
     member->core_set = card->core_set;
     member->uds = card->uds;
+    member->shm = card->shm;
     member->identity = strdup(peer->host);
     member->addresses = calloc(ROSTER_ADDRESSES_MAX, sizeof *member->addresses);
     bool whole = member->identity && member->addresses;

@@ -21,7 +21,8 @@ struct roster_member {
     int host;          /* number of its host, in the order of the lowest ranks; when the roster is complete */
     int cores;         /* that it may use */
     uint64_t core_set; /* which: the same number, the same cores */
-    bool uds;          /* it prefers Unix sockets on its host */
+    bool uds;          /* it prefers Unix sockets, or shared memory set up over them, on its host */
+    bool shm;          /* it may use shared memory */
     char *identity;    /* of its host */
     char **addresses;
     int address_count;

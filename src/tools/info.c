@@ -10,10 +10,13 @@
 #include "tensor/type.h"
 #include "tools/info.h"
 #include "tools/tools.h"
+#include "transport/descriptor.h"
+#include "transport/shared_memory.h"
 #include "transport/socket.h"
 #include "wire/frame.h"
 
-#define COMMAND "info"
+#define COMMAND            "info"
+#define SHARED_PROBE_BYTES 4096
 
 static const char usage[] =
     "Usage: tutti info [--settings [--markdown]]\n"
@@ -34,7 +37,7 @@ static const char usage[] =
     "      --hosts N          on which they are, evenly (default: 1)\n"
     "      --cores N          of each host (default: those of this one)\n"
     "  -d, --type TYPE        of the elements (default: float32)\n"
-    "      --transport NAME   within a host: uds or tcp\n"
+    "      --transport NAME   within a host: shm, uds or tcp\n"
     "  -b, --minbytes SIZE    the smallest size, of the larger buffer (default: 4); also 64K, 1M, 1G\n"
     "  -e, --maxbytes SIZE    the largest (default: 64M)\n"
     "  -f, --stepfactor F     from one size to the next (default: 4)\n";
@@ -65,7 +68,8 @@ struct options {
 
 /* ---- What there is ------------------------------------------------------------------------------ */
 
-/* A transport is there when a socket of its kind can be listened on; if not, why. */
+/* A transport is there when a socket of its kind can be listened on (or shared memory be had): `fd`; if not,
+ * why. */
 static void print_attempt(const char *name, int fd, const char *where, const struct tutti_error *error)
 {
     if (fd < 0) {
@@ -73,12 +77,47 @@ static void print_attempt(const char *name, int fd, const char *where, const str
         return;
     }
     printf("  %-17s available (%s)\n", name, where);
-    close(fd);
+    descriptor_close(fd);
+}
+
+/* What the kernel says of huge pages for shared memory: the word in brackets of "always [never] force". */
+static void read_huge_pages(char *word, size_t size)
+{
+    char line[128], *begin = NULL, *end = NULL;
+    FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "re");
+    if (file && fgets(line, sizeof line, file))
+        begin = strchr(line, '[');
+    if (begin)
+        end = strchr(begin, ']');
+    if (file)
+        fclose(file);
+    if (end)
+        snprintf(word, size, "%.*s", (int)(end - begin - 1), begin + 1);
+    else
+        snprintf(word, size, "unknown");
+}
+
+/* Makes and maps a little of it, sealed, as ranks of one host would. */
+static void print_shared_memory(void)
+{
+    struct tutti_error error = TUTTI_ERROR_INIT;
+    char huge_pages[32], where[128];
+    int fd = shared_memory_create(SHARED_PROBE_BYTES, false, &error);
+    void *memory = fd >= 0 ? shared_memory_map(fd, 0, SHARED_PROBE_BYTES, true, &error) : NULL;
+    if (memory)
+        shared_memory_unmap(memory, SHARED_PROBE_BYTES);
+    else if (fd >= 0)
+        descriptor_close(fd);
+    read_huge_pages(huge_pages, sizeof huge_pages);
+    snprintf(where, sizeof where, "shared memory, between ranks of one host; huge pages for it: %s",
+             huge_pages);
+    print_attempt("shm", memory ? fd : -1, where, &error);
 }
 
 static void print_transports(void)
 {
     struct tutti_error error = TUTTI_ERROR_INIT;
+    print_shared_memory();
     char name[ENDPOINT_UNIX_PATH_MAX + 1];
     int fd = socket_listen_unix_anywhere(name, sizeof name, &error);
     print_attempt("uds", fd, "Unix domain sockets, between ranks of one host", &error);
@@ -97,7 +136,7 @@ static void print_info(void)
     const struct {
         const char *set;
         const struct reduce_table *table;
-    } kernels[] = {{"scalar", reduce_table_scalar()}, {"avx2", reduce_table_avx2()}};
+    } kernels[] = {{"scalar", reduce_table_scalar()}, {"avx2", reduce_table_avx2()}, {"avx512", reduce_table_avx512()}};
 
     printf("%-19s %s\n", "tutti", tutti_version());
     printf("%-19s %d\n", "wire version", WIRE_VERSION);
@@ -128,9 +167,9 @@ static int take_plan(struct info_plan *plan)
 static int take_transport(struct info_plan *plan)
 {
     plan->transport = optarg;
-    return strcmp(optarg, "uds") == 0 || strcmp(optarg, "tcp") == 0
+    return strcmp(optarg, "shm") == 0 || strcmp(optarg, "uds") == 0 || strcmp(optarg, "tcp") == 0
                ? 0
-               : usage_error(COMMAND, "--transport: '%s' is neither uds nor tcp", optarg);
+               : usage_error(COMMAND, "--transport: '%s' is none of shm, uds and tcp", optarg);
 }
 
 static int take_type(struct info_plan *plan)

@@ -12,7 +12,7 @@ struct info_plan {
     int operation; /* enum tutti_operation; 0: no plan is asked for */
     int ranks, hosts;
     int type;              /* enum tutti_type */
-    const char *transport; /* within a host, "uds" or "tcp"; NULL: as the environment says */
+    const char *transport; /* within a host, "shm", "uds" or "tcp"; NULL: as the environment says */
     int cores;             /* of each host; 0: as many as this process may use */
     size_t min_bytes, max_bytes;
     int factor;

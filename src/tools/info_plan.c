@@ -24,20 +24,19 @@ static int describe_group(const struct info_plan *plan, const struct tutti_confi
 {
     int cores = plan->cores > 0 ? plan->cores : wait_usable_cores();
     int local_max = (plan->ranks + plan->hosts - 1) / plan->hosts;
-    int each = cores / local_max; /* cores that a rank has, each of which could move a channel */
     const char *transports = plan->transport ? plan->transport : settings->transports;
     *group = (struct select_group){.size = plan->ranks,
                                    .host_count = plan->hosts,
                                    .local_min = plan->ranks / plan->hosts,
                                    .local_max = local_max,
                                    .hosts_consecutive = true,
-                                   .uds = strncmp(transports, "uds", 3) == 0,
-                                   .crowding = local_max > cores ? (double)local_max / cores : 1,
-                                   .slice_bytes = settings->slice_bytes,
-                                   .channels_max = each < 1                    ? 1
-                                                   : each < settings->channels ? each
-                                                                               : settings->channels,
+                                   .local = local_transport_of(transports),
+                                   .shared = plan->hosts == 1 && plan->ranks > 1 &&
+                                             setting_list_holds(transports, "shm"),
+                                   .channels_max = settings->channels,
                                    .deterministic = settings->deterministic};
+    group->slice_bytes = select_slice_bytes(group, settings->slice_bytes);
+    select_share_cores(group, local_max, cores);
     int status = tuning_file_read(settings->tuning, &group->tuning, source, error);
     if (status == TUTTI_OK)
         status = algorithm_override_parse(settings->algorithm, &group->override, error);
@@ -48,7 +47,9 @@ static int describe_group(const struct info_plan *plan, const struct tutti_confi
 static const struct algorithm *find_runner_up(const struct select_group *group,
                                               const struct select_call *call, const struct algorithm *chosen)
 {
-    const struct algorithm *best = NULL;
+    const struct algorithm *best = algorithm_shared(call->operation);
+    if (best == chosen || (best && !select_is_eligible(group, call, best)))
+        best = NULL;
     for (size_t i = 0; i < algorithm_count; i++) {
         const struct algorithm *other = &algorithms[i];
         if (other == chosen || !select_is_eligible(group, call, other))
@@ -67,10 +68,10 @@ static int print_row(const struct select_group *group, const struct select_call 
     if (status != TUTTI_OK)
         return status;
     const struct algorithm *other = find_runner_up(group, call, selection.algorithm);
-    printf("%12zu %-19s %3d %13.1f   ", call->bytes, selection.algorithm->name, selection.channels,
+    printf("%12zu %-19s %3d %13.2f   ", call->bytes, selection.algorithm->name, selection.channels,
            selection.predicted_us);
     if (other)
-        printf("%-19s %13.1f\n", other->name, select_predict_us(group, call, other));
+        printf("%-19s %13.2f\n", other->name, select_predict_us(group, call, other));
     else
         printf("%-19s %13s\n", "none", "-");
     return TUTTI_OK;
@@ -80,7 +81,7 @@ static void print_header(const struct info_plan *plan, const struct select_group
 {
     printf("# %s: n = %d ranks on %d host%s, %s, links within a host: %s, ranks per core: %.3g%s\n",
            operation_name(plan->operation), plan->ranks, plan->hosts, plan->hosts > 1 ? "s" : "",
-           type_name(plan->type), group->uds ? "uds" : "tcp", group->crowding,
+           type_name(plan->type), local_transport_name(group->local), group->crowding,
            group->deterministic ? ", deterministic" : "");
     printf("# constants (version %d): %s\n", TUNING_VERSION, *source ? source : "built in");
     printf("# %10s %-19s %3s %13s   %-19s %13s\n", "size (B)", "algorithm", "ch", "predicted us", "runner-up",

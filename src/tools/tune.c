@@ -21,6 +21,7 @@
 #define RANKS_MAX     64
 #define CROWDED_CORES 2 /* that ranks share while it is measured what sharing costs */
 #define ROUNDS_MAX    101
+#define TRANSPORTS    (LOCAL_SHM + 1)
 
 static const char usage[] =
     "Usage: tutti tune [OPTIONS]\n"
@@ -33,7 +34,7 @@ static const char usage[] =
     "  -o, --output FILE      store them there, for TUTTI_TUNING=FILE (default: tutti/tuning in\n"
     "                         $XDG_CONFIG_HOME or ~/.config); -: nowhere\n"
     "      --ranks N          measure with 2, 4, 8, ... up to N ranks (default: 8)\n"
-    "      --transports LIST  measure these alone: uds,tcp\n"
+    "      --transports LIST  measure these alone: shm,uds,tcp\n"
     "      --rounds N         in which the algorithms take turns (default: 7)\n"
     "  -h, --help             show this help\n";
 
@@ -52,16 +53,20 @@ static const struct option long_options[] = {
 struct options {
     char output[TUNING_PATH_BYTES]; /* "-": nowhere */
     int ranks_max, rounds;
-    bool uds, tcp;
-    const char *worker; /* the file of results; NULL: this is no rank */
+    bool wanted[TRANSPORTS]; /* by enum local_transport */
+    const char *worker;      /* the file of results; NULL: this is no rank */
+};
+
+struct samples {
+    struct fit_sample list[TUNE_SAMPLES_MAX];
+    size_t count;
 };
 
 /* What has been measured over one transport. */
 struct measurement {
     const char *transport;
-    struct fit_sample *samples;
-    size_t count;
-    int results; /* a file in memory, to which rank 0 appends */
+    struct samples links, direct; /* of schedules; of the direct collectives in shared memory */
+    int results;                  /* a file in memory, to which rank 0 appends */
 };
 
 /* ---- The ranks ---------------------------------------------------------------------------------- */
@@ -70,26 +75,28 @@ struct measurement {
 static bool take_results(struct measurement *measurement, const struct select_group *group)
 {
     char operation[32], algorithm[32];
-    size_t bytes, before = measurement->count;
+    size_t bytes, before = measurement->links.count;
     double us;
     int copy = dup(measurement->results);
     FILE *file = copy >= 0 && lseek(copy, 0, SEEK_SET) == 0 ? fdopen(copy, "r") : NULL;
-    while (file && measurement->count < TUNE_SAMPLES_MAX &&
-           fscanf(file, "%31s %31s %zu %lf", operation, algorithm, &bytes, &us) == 4) {
+    while (file && fscanf(file, "%31s %31s %zu %lf", operation, algorithm, &bytes, &us) == 4) {
         struct select_call call = {.operation = operation_from_name(operation),
                                    .type = TUTTI_FLOAT32,
                                    .reduction = TUTTI_SUM,
                                    .bytes = bytes};
         const struct algorithm *found = algorithm_find(call.operation, algorithm);
-        if (found && us > 0)
-            measurement->samples[measurement->count++] = (struct fit_sample){*group, call, found, us};
+        if (!found || us <= 0)
+            continue;
+        struct samples *samples = algorithm_is_shared(found) ? &measurement->direct : &measurement->links;
+        if (samples->count < TUNE_SAMPLES_MAX)
+            samples->list[samples->count++] = (struct fit_sample){*group, call, found, us};
     }
     if (file)
         fclose(file);
     bool emptied = ftruncate(measurement->results, 0) == 0;
-    if (measurement->count == before)
+    if (measurement->links.count == before)
         complain(COMMAND, "the ranks have reported nothing");
-    return measurement->count > before && emptied;
+    return measurement->links.count > before && emptied;
 }
 
 /* Runs `count` ranks on the processors that this process may use now. */
@@ -117,10 +124,10 @@ static bool run_ranks(const struct options *options, struct measurement *measure
                                  .local_min = count,
                                  .local_max = count,
                                  .hosts_consecutive = true,
-                                 .uds = strcmp(measurement->transport, "uds") == 0,
-                                 .crowding = count > cores ? (double)count / cores : 1,
-                                 .slice_bytes = slice_bytes,
+                                 .local = local_transport_of(measurement->transport),
                                  .channels_max = 1};
+    group.slice_bytes = select_slice_bytes(&group, slice_bytes);
+    select_share_cores(&group, count, cores);
     printf("# %s: %d ranks on %d core%s\n", measurement->transport, count, cores, cores > 1 ? "s" : "");
     fflush(stdout);
     return ranks_run(&ranks) == EXIT_SUCCESS && take_results(measurement, &group);
@@ -160,29 +167,44 @@ static bool run_all(const struct options *options, struct measurement *measureme
     return done;
 }
 
-static bool measure_transport(const struct options *options, const char *transport, size_t slice_bytes,
-                              struct tuning *tuning)
+/* Fits the constants and says by what factor predicted and measured times differ, before and after. */
+static void fit(const struct measurement *measurement, struct tuning *tuning)
 {
-    struct measurement measurement = {.transport = transport};
-    measurement.samples = calloc(TUNE_SAMPLES_MAX, sizeof *measurement.samples);
-    measurement.results = memfd_create("tutti tune", MFD_CLOEXEC);
-    bool done = measurement.samples && measurement.results >= 0;
-    if (!done)
-        complain(COMMAND, "out of memory");
-    done = done && run_all(options, &measurement, slice_bytes);
+    const struct samples *links = &measurement->links, *direct = &measurement->direct;
+    double before = fit_error(links->list, links->count, tuning);
+    fit_times(links->list, links->count, tuning);
+    fit_choice(links->list, links->count, tuning);
+    printf("# %s: %zu times; predicted and measured differ by a factor of %.2f on average (%.2f before); "
+           "choices are slower than the best by a factor of %.2f\n",
+           measurement->transport, links->count, fit_error(links->list, links->count, tuning), before,
+           fit_regret(links->list, links->count, tuning));
+    if (direct->count == 0)
+        return;
+    before = fit_error(direct->list, direct->count, tuning);
+    fit_times(direct->list, direct->count, tuning);
+    printf(
+        "# shared: %zu times; predicted and measured differ by a factor of %.2f on average (%.2f before)\n",
+        direct->count, fit_error(direct->list, direct->count, tuning), before);
+}
+
+static bool measure_transport(const struct options *options, enum local_transport transport,
+                              size_t slice_bytes, struct tuning *tuning)
+{
+    struct measurement *measurement = calloc(1, sizeof *measurement);
+    int results = memfd_create("tutti tune", MFD_CLOEXEC);
+    bool done = measurement && results >= 0;
     if (done) {
-        double before = fit_error(measurement.samples, measurement.count, tuning);
-        fit_link(measurement.samples, measurement.count, tuning);
-        fit_choice(measurement.samples, measurement.count, tuning);
-        printf("# %s: %zu times; predicted and measured differ by a factor of %.2f on average (%.2f before); "
-               "choices are "
-               "slower than the best by a factor of %.2f\n",
-               transport, measurement.count, fit_error(measurement.samples, measurement.count, tuning),
-               before, fit_regret(measurement.samples, measurement.count, tuning));
+        measurement->transport = local_transport_name(transport);
+        measurement->results = results;
+        done = run_all(options, measurement, slice_bytes);
+    } else {
+        complain(COMMAND, "out of memory");
     }
-    if (measurement.results >= 0)
-        close(measurement.results);
-    free(measurement.samples);
+    if (done)
+        fit(measurement, tuning);
+    if (results >= 0)
+        close(results);
+    free(measurement);
     return done;
 }
 
@@ -252,10 +274,9 @@ static int tune(const struct options *options)
         complain(COMMAND, "out of memory");
         return EXIT_FAILURE;
     }
-    bool done = !options->uds || measure_transport(options, "uds", slice_bytes, &tuning);
-    done = done && (!options->tcp || measure_transport(options, "tcp", slice_bytes, &tuning));
-    if (!done)
-        return EXIT_FAILURE;
+    for (int transport = TRANSPORTS - 1; transport >= 0; transport--)
+        if (options->wanted[transport] && !measure_transport(options, transport, slice_bytes, &tuning))
+            return EXIT_FAILURE;
     tuning_round(&tuning);
     bool stored = store(options, &tuning);
     return finish_output(COMMAND) && stored ? EXIT_SUCCESS : EXIT_FAILURE;
@@ -265,18 +286,11 @@ static int tune(const struct options *options)
 
 static int take_transports(struct options *options)
 {
-    options->uds = options->tcp = false;
-    for (const char *rest = optarg; rest;) {
-        const char *comma = strchr(rest, ',');
-        size_t length = comma ? (size_t)(comma - rest) : strlen(rest);
-        bool uds = length == 3 && memcmp(rest, "uds", 3) == 0,
-             tcp = length == 3 && memcmp(rest, "tcp", 3) == 0;
-        if (!uds && !tcp)
-            return usage_error(COMMAND, "--transports: '%.*s' is neither uds nor tcp", (int)length, rest);
-        options->uds = options->uds || uds;
-        options->tcp = options->tcp || tcp;
-        rest = comma ? comma + 1 : NULL;
-    }
+    struct tutti_error error = TUTTI_ERROR_INIT;
+    if (setting_check_text(setting_find("transports"), "--transports", optarg, &error) != TUTTI_OK)
+        return usage_error(COMMAND, "%s", error.message);
+    for (int transport = 0; transport < TRANSPORTS; transport++)
+        options->wanted[transport] = setting_list_holds(optarg, local_transport_name(transport));
     return 0;
 }
 
@@ -306,7 +320,7 @@ static int take_option(struct options *options, int option, char **argv)
 
 int tune_command(int argc, char **argv)
 {
-    struct options options = {.ranks_max = 8, .rounds = 7, .uds = true, .tcp = true};
+    struct options options = {.ranks_max = 8, .rounds = 7, .wanted = {true, true, true}};
     opterr = 0;
     for (int option; (option = getopt_long(argc, argv, ":o:h", long_options, NULL)) != -1;) {
         if (option == 'h')

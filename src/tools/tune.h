@@ -12,8 +12,9 @@
 #define TUNE_BYTES_MAX   ((size_t)4 << 20)
 #define TUNE_SAMPLES_MAX 4096
 
-/* A rank's work: measures every algorithm of some operations and sizes in `rounds` rounds; rank 0 appends a
- * line "OPERATION ALGORITHM BYTES MICROSECONDS" for each to the file `results`.  The exit status. */
+/* A rank's work: over the transport that TUTTI_TRANSPORTS names, measures every algorithm of some operations
+ * and sizes in `rounds` rounds; rank 0 appends a line "OPERATION ALGORITHM BYTES MICROSECONDS" for each to
+ * the file `results`.  The exit status. */
 int tune_work(const char *results, int rounds);
 
 /* Sets the constants of reductions, copies and stripes.  false: out of memory, or no thread to be had. */

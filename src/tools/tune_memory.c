@@ -4,7 +4,7 @@
 #include <time.h>
 #include <uv.h>
 #include "tensor/reduce.h"
-#include "tools/bench.h"
+#include "tools/bench_statistics.h"
 #include "tools/tune.h"
 
 #define WALK_BYTES ((size_t)32 << 20) /* a user's tensor: more than the caches near the core hold */

@@ -3,13 +3,13 @@
 #include <string.h>
 #include "algorithm/algorithm.h"
 #include "tensor/type.h"
-#include "tools/bench.h"
+#include "tools/bench_batch.h"
+#include "tools/bench_statistics.h"
 #include "tools/tools.h"
 #include "tools/tune.h"
 
 #define CASES_MAX   64
 #define ROUNDS_MAX  101
-#define TIMES_MAX   256
 #define ALIGNMENT   4096
 #define FINALIZE_MS 10000
 
@@ -51,7 +51,7 @@ static void add_rival(struct field *field, struct bench_options *options, const 
     struct bench_worker *worker = &field->worker;
     struct tutti_choice choice = TUTTI_CHOICE_INIT;
     options->algorithm = name;
-    struct bench_case which = bench_case_of(worker, bytes);
+    struct bench_case which = bench_case_of(options, bytes, worker->rank);
     which.in_place = which.operation == TUTTI_ALL_REDUCE;
     struct tutti_call call = {.op = which.operation,
                               .send = worker->send,
@@ -72,6 +72,7 @@ static void gather_rivals(struct field *field, struct bench_options *options, si
         for (size_t i = 0; i < algorithm_count; i++)
             if (algorithms[i].operation == (int)operations[k])
                 add_rival(field, options, algorithms[i].name, bytes);
+        add_rival(field, options, algorithm_shared(operations[k])->name, bytes);
     }
 }
 
@@ -84,7 +85,7 @@ static int measure_rivals(struct field *field)
         /* The first call opens links; the second gives an impression of the time. */
         for (int k = 0; k < 2 && status == TUTTI_OK; k++)
             status = bench_measure_batch(&field->worker, &rival->which, 1, &us);
-        rival->batch = bench_batch_for(&field->worker, us);
+        rival->batch = bench_batch_for(us);
     }
     for (int turn = 0; turn < field->rounds * field->count && status == TUTTI_OK; turn++) {
         struct rival *rival = &field->rivals[turn % field->count];
@@ -99,7 +100,27 @@ static void print_rivals(struct field *field, FILE *out)
     for (int i = 0; i < field->count; i++) {
         struct rival *rival = &field->rivals[i];
         fprintf(out, "%s %s %zu %.3f\n", operation_name((int)rival->which.operation), rival->which.algorithm,
-                bench_bytes(&rival->which), bench_median(rival->round_us, field->rounds));
+                bench_bytes(&rival->which), bench_median(rival->round_us, (size_t)field->rounds));
+    }
+}
+
+/* ---- The transport ------------------------------------------------------------------------------ */
+
+/* Did the links carry what was measured?  They fall back where shared memory cannot be had. */
+static bool check_transport(const struct bench_worker *worker)
+{
+    const char *wanted = getenv("TUTTI_TRANSPORTS");
+    for (int i = 0;; i++) {
+        struct tutti_link_info link = TUTTI_LINK_INFO_INIT;
+        if (tutti_get_link(worker->comm, i, &link) != TUTTI_OK)
+            return true;
+        if (!wanted || strcmp(link.transport, wanted) == 0)
+            continue;
+        complain(TUNE_COMMAND,
+                 "rank %d: the link to rank %d is %s where %s was to be measured; the log says why. Leave %s "
+                 "out by --transports",
+                 worker->rank, link.peer, link.transport, wanted, wanted);
+        return false;
     }
 }
 
@@ -127,12 +148,10 @@ static int work(struct field *field, const char *results)
     FILE *out = NULL;
     worker->options = &options;
     worker->rank = tutti_rank(worker->comm);
-    worker->size = tutti_size(worker->comm);
+    worker->size = options.ranks = tutti_size(worker->comm);
     worker->send = aligned_alloc(ALIGNMENT, TUNE_BYTES_MAX);
     worker->recv = aligned_alloc(ALIGNMENT, TUNE_BYTES_MAX);
-    worker->times = calloc(TIMES_MAX, sizeof *worker->times);
-    worker->times_max = TIMES_MAX;
-    if (!worker->send || !worker->recv || !worker->times) {
+    if (!worker->send || !worker->recv) {
         complain(TUNE_COMMAND, "rank %d: out of memory", worker->rank);
         return TUTTI_ERR_MEMORY;
     }
@@ -141,6 +160,7 @@ static int work(struct field *field, const char *results)
         return TUTTI_ERR_SYSTEM;
     }
     int status = measure(field, &options, out);
+    bool as_wanted = check_transport(worker);
     if (status == TUTTI_OK)
         status = tutti_finalize(worker->comm, FINALIZE_MS);
     if (status != TUTTI_OK)
@@ -149,7 +169,7 @@ static int work(struct field *field, const char *results)
         complain(TUNE_COMMAND, "cannot write to '%s': %s", results, strerror(errno));
         status = TUTTI_ERR_SYSTEM;
     }
-    return status;
+    return status == TUTTI_OK && !as_wanted ? TUTTI_ERR_UNSUPPORTED : status;
 }
 
 int tune_work(const char *results, int rounds)
@@ -168,7 +188,6 @@ int tune_work(const char *results, int rounds)
     tutti_free(field->worker.comm);
     free(field->worker.send);
     free(field->worker.recv);
-    free(field->worker.times);
     free(field);
     return status == TUTTI_OK ? EXIT_SUCCESS : EXIT_FAILURE;
 }

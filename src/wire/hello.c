@@ -12,7 +12,7 @@
 
 static bool role_is_valid(int role)
 {
-    return role == HELLO_DATA || role == HELLO_CONTROL;
+    return role >= HELLO_DATA && role <= HELLO_ARENA;
 }
 
 void hello_encode(const struct hello *hello, uint8_t bytes[HELLO_BYTES])

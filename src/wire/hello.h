@@ -9,7 +9,7 @@
 #define HELLO_BYTES     128
 #define MEMBER_ID_BYTES 16
 
-enum hello_role { HELLO_DATA = 1, HELLO_CONTROL = 2 };
+enum hello_role { HELLO_DATA = 1, HELLO_CONTROL = 2, HELLO_ARENA = 3 };
 enum hello_verdict { HELLO_ACCEPTED = 0, HELLO_WRONG_GROUP = 1, HELLO_WRONG_RANK = 2, HELLO_UNWANTED = 3 };
 
 struct hello {
