@@ -10,6 +10,7 @@
 #include "engine/life.h"
 #include "engine/split.h"
 #include "executor/arguments.h"
+#include "local/symmetric.h"
 #include "tensor/type.h"
 #include "transport/descriptor.h"
 
@@ -393,6 +394,29 @@ int tutti_get_choice(tutti_comm *comm, const struct tutti_call *call, struct tut
     choice->channels = selection.channels;
     choice->predicted_us = selection.predicted_us;
     return TUTTI_OK;
+}
+
+/* ---- Symmetric memory ---------------------------------------------------------------------------- */
+
+int tutti_alloc(tutti_comm *comm, size_t bytes, void **memory)
+{
+    if (memory)
+        *memory = NULL;
+    int status = check_handle(comm);
+    if (status < 0)
+        return status;
+    if (!memory)
+        return argument_error(comm, "tutti_alloc: the place for the address is NULL");
+    if (bytes == 0)
+        return argument_error(comm, "tutti_alloc: 0 bytes; ask for one at least");
+    struct tutti_error error;
+    *memory = symmetric_heap_alloc(bytes, &error);
+    return *memory ? TUTTI_OK : comm_local_error(comm, &error);
+}
+
+int tutti_dealloc(void *memory)
+{
+    return !memory || symmetric_heap_free(memory) ? TUTTI_OK : TUTTI_ERR_ARGUMENT;
 }
 
 /* ---- Groups within the group ------------------------------------------------------------------- */

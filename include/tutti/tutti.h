@@ -117,7 +117,7 @@ struct tutti_config {
     const char *job;        /* name of the job, so that one rendezvous can serve many */
     const char *member;     /* name of this member: the same name gets the same rank again; default: random */
     const char *host;       /* identity of this host; default: the kernel's boot id */
-    const char *transports; /* which may be used, in order of preference: "uds,tcp" */
+    const char *transports; /* which may be used, in order of preference: "shm,uds,tcp" */
     const char *interface;  /* names, ^exclusions or CIDRs of the network interfaces to listen on */
     const char *port_range; /* "20000-20100": where to listen; default: any port */
     int join_timeout_ms;    /* until the group must be complete */
@@ -174,7 +174,7 @@ TUTTI_API int tutti_size(const tutti_comm *comm); /* -1 likewise */
 struct tutti_link_info {
     size_t struct_size;      /* set by TUTTI_LINK_INFO_INIT */
     int peer;                /* the rank at the other end */
-    char transport[16];      /* "uds" or "tcp" */
+    char transport[16];      /* "shm", "uds" or "tcp" */
     char host[256];          /* name of the peer's host */
     uint64_t sent_bytes;     /* headers and payloads of data frames */
     uint64_t received_bytes; /* likewise */
@@ -481,6 +481,22 @@ struct tutti_choice {
         sizeof(struct tutti_choice), {0}, 0, 0                                                               \
     }
 TUTTI_API int tutti_get_choice(tutti_comm *comm, const struct tutti_call *call, struct tutti_choice *choice);
+
+/* ---- Symmetric memory ---------------------------------------------------------------------------- */
+
+/* Memory for buffers that the other ranks of this host can read where they are, so that a collective on them
+ * needs no copy in between: four times as fast for an all_reduce of a megabyte.  Use it like any other; a
+ * collective uses its advantage where the buffers of every rank lie in such memory, and works all the same
+ * where not.  It belongs to the process: all communicators take it, and it outlives them.
+ *
+ * At least `bytes` bytes (more than 0), all zero, aligned to a page.  Local: nobody else takes part.  Where no
+ * shared memory is to be had it is ordinary memory.  `comm` is used for errors only.  Any thread.
+ * TUTTI_ERR_ARGUMENT, TUTTI_ERR_MEMORY. */
+TUTTI_API int tutti_alloc(tutti_comm *comm, size_t bytes, void **memory);
+
+/* Gives it back, once every collective that uses it is complete; NULL is accepted.  Any thread.
+ * TUTTI_ERR_ARGUMENT: it is not memory of tutti_alloc(), or has been given back. */
+TUTTI_API int tutti_dealloc(void *memory);
 
 /* ---- Groups within the group --------------------------------------------------------------------- */
 

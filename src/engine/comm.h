@@ -28,6 +28,7 @@
 #include "group/launcher.h"
 #include "group/membership.h"
 #include "group/roster.h"
+#include "local/direct.h"
 
 #define COMM_ALGORITHMS_MAX 64 /* of the table in algorithm/ */
 #define COMM_LANES_MAX      (WORKERS_MAX - 1)
@@ -40,7 +41,14 @@ enum progress_token { TOKEN_FREE, TOKEN_CALLER, TOKEN_LOOP };
 /* FINALIZING: the last call has been issued; no other may follow, but the group can still fail. */
 enum comm_phase { COMM_ACTIVE, COMM_FINALIZING, COMM_FINALIZED };
 
-/* Calls that were issued together: collectives, each of which has an executor, or messages, each of which has
+/* A collective: in shared memory, or over links. */
+union any_operation {
+    struct operation operation; /* what both begin with */
+    struct executor executor;
+    struct direct direct;
+};
+
+/* Calls that were issued together: collectives, each of which is an operation, or messages, each of which has
  * a mail. */
 struct tutti_request {
     tutti_request *next, **link;             /* in the queue, or among messages */
@@ -52,14 +60,14 @@ struct tutti_request {
     struct lateness lateness;
     int64_t looked_ns;      /* for frames of other calls; 0: not yet */
     _Atomic int64_t due_ns; /* the earliest deadline of this request and, of collectives, those behind it */
-    size_t count, capacity; /* of executors */
+    size_t count, capacity; /* of operations */
     bool is_spare_size;
     atomic_size_t current; /* moved on by the holder of the token, looked at by whoever reports a failure */
     struct mail *mails;    /* NULL: collectives; else `mail_count`, of which `pending` are not complete */
     size_t mail_count, pending;
-    void *memory;                /* copies of counts and offsets; NULL: none */
-    struct stripes *stripes;     /* of its one operation; NULL: it is not striped */
-    struct executor executors[]; /* behind them: as many struct fusion_part */
+    void *memory;                     /* copies of counts and offsets; NULL: none */
+    struct stripes *stripes;          /* of its one operation; NULL: it is not striped */
+    union any_operation operations[]; /* behind them: a struct fusion_part for each call */
 };
 
 /* Calls that are made again and again. */
@@ -175,7 +183,9 @@ struct tutti_comm {
         struct selection selection;
     } memos[COMM_MEMOS];
     struct wait_policy wait_policy;
-    int doorbell; /* eventfd: readable once the group has failed */
+    int doorbell;                  /* eventfd: readable once the group has failed */
+    struct colocation *colocation; /* colocation.h; NULL: no shared memory */
+    struct arena *arena;           /* of it; likewise */
 
     pthread_mutex_t lock;
     pthread_cond_t
@@ -278,11 +288,19 @@ int issue_calls(tutti_comm *comm, const struct tutti_call *calls, size_t count, 
 /* Prepares calls for a plan, whose request and scratch memory become its own; and puts that in the queue. */
 int issue_plan(tutti_comm *comm, const struct tutti_call *calls, size_t count, struct tutti_plan *plan);
 int issue_planned(struct tutti_plan *plan, tutti_request **request);
+/* Queues the spare request, whose one operation has been started as number comm->sequence. */
+tutti_request *issue_begun(tutti_comm *comm, const struct tutti_call *call);
 void issue_unplan(struct tutti_plan *plan);
 int issue_choose(tutti_comm *comm, const struct tutti_call *call, struct selection *selection,
                  struct tutti_error *error);
 void issue_release(tutti_request *request); /* for reuse */
 void issue_free(tutti_comm *comm);          /* requests, schedules, scratch; needs no lock any more */
+
+/* Is it one in shared memory? */
+static inline bool operation_is_direct(const struct operation *operation)
+{
+    return operation->call.algorithm == ALGORITHM_SHARED_NUMBER;
+}
 
 /* For messages.c: a request of `count` mails, NULL when out of memory. */
 tutti_request *issue_take_mails(tutti_comm *comm, size_t count);

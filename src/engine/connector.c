@@ -72,12 +72,19 @@ void connector_add_list(struct connector_targets *targets, const char *transport
     char copy[64];
     snprintf(copy, sizeof copy, "%s", transports);
     char *rest = copy;
-    for (char *name; (name = strsep(&rest, ",")) != NULL;)
+    bool unix_added = false;
+    for (char *name; (name = strsep(&rest, ",")) != NULL;) {
+        /* Shared memory is set up over a Unix socket: one connection serves both. */
+        bool wants_unix = strcmp(name, "tcp") != 0;
+        if (wants_unix && (unix_added || !same_host))
+            continue;
+        unix_added = unix_added || wants_unix;
         for (size_t i = 0; i < count; i++) {
             bool is_unix = strncmp(addresses[i], "unix:", 5) == 0;
-            if (strcmp(name, is_unix ? "uds" : "tcp") == 0 && (!is_unix || same_host))
+            if (is_unix == wants_unix)
                 connector_add_text(targets, addresses[i]);
         }
+    }
 }
 
 const char *connector_print(const struct connector_target *target, char *text, size_t size)

@@ -25,8 +25,9 @@ bool connector_add_unix(struct connector_targets *targets, const char *name);
 bool connector_add_address(struct connector_targets *targets, const struct sockaddr *address);
 /* A numeric address with port, "10.0.0.1:4711"; false when it is none. */
 bool connector_add_text(struct connector_targets *targets, const char *text);
-/* Those of a rank's `addresses` ("unix:@name", "10.0.0.1:4711") that `transports` ("uds,tcp") allows, in the
- * order of the transports; Unix sockets only where the rank is on this host. */
+/* Those of a rank's `addresses` ("unix:@name", "10.0.0.1:4711") that `transports` ("shm,uds,tcp") allows, in
+ * the order of the transports; Unix sockets, which serve shm and uds, once, and only where the rank is on
+ * this host. */
 void connector_add_list(struct connector_targets *targets, const char *transports, char *const *addresses,
                         size_t count, bool same_host);
 const char *connector_print(const struct connector_target *target, char *text, size_t size);

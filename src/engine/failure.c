@@ -1,10 +1,10 @@
 /* The failure rule: a group works until its first failure, and then it is dead on every rank.
  *
  * comm_fail() and its siblings are the only way in.  The first cause is kept, the abort word that spinners
- * read is raised, the doorbell that sleepers poll is rung, and what is queued fails (if somebody is moving
- * data at this moment, the holder of the token fails it, so that nothing writes to a buffer after its call
- * has returned).  So it goes with every communicator of the family, whichever of them failed.  Then the loop
- * tells the neighbours of the root, who pass it on. */
+ * read is raised, here and for the ranks of this host, the doorbell that sleepers poll is rung, and what is
+ * queued fails (if somebody is moving data at this moment, the holder of the token fails it, so that nothing
+ * writes to a buffer after its call has returned).  So it goes with every communicator of the family,
+ * whichever of them failed.  Then the loop tells the neighbours of the root, who pass it on. */
 #include <errno.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
@@ -12,6 +12,7 @@
 #include "engine/clock.h"
 #include "engine/comm.h"
 #include "group/cause.h"
+#include "local/arena.h"
 
 #define EXPLANATION_NS (200 * NS_PER_MS)  /* how long a broken data link may wait for the reason */
 #define ABORT_SENT_NS  (1000 * NS_PER_MS) /* how long a failed call waits for the abort to leave */
@@ -45,7 +46,7 @@ const struct operation *comm_operation_under_way(const tutti_comm *comm)
 {
     const tutti_request *head = comm->head;
     size_t current = head ? atomic_load_explicit(&head->current, memory_order_relaxed) : 0;
-    return head && current < head->count ? &head->executors[current].operation : NULL;
+    return head && current < head->count ? &head->operations[current].operation : NULL;
 }
 
 /* Adds what is known where it was noticed: in which operation of which communicator.  With the lock of the
@@ -72,6 +73,8 @@ static bool take_failure(tutti_comm *comm, const struct tutti_error *cause)
         atomic_store_explicit(&comm->failed, 1, memory_order_release);
         if (comm->doorbell >= 0)
             eventfd_write(comm->doorbell, 1);
+        if (comm->arena)
+            arena_abort(comm->arena);
         if (comm->token == TOKEN_FREE)
             comm_fail_pending(comm);
         pthread_cond_broadcast(&comm->changed);
@@ -155,8 +158,9 @@ bool comm_fail_from_link(tutti_comm *comm, const struct tutti_error *cause, bool
 {
     if (comm->link_error_until_ns == 0) {
         comm->link_error = *cause;
-        comm->link_error_until_ns =
-            clock_now_ns() + (cause->code == TUTTI_ERR_PEER_LOST ? EXPLANATION_NS : 0);
+        /* An abort that has shown in shared memory has a cause that the control connections bring. */
+        bool has_reason = cause->code == TUTTI_ERR_PEER_LOST || cause->code == TUTTI_ERR_ABORTED;
+        comm->link_error_until_ns = clock_now_ns() + (has_reason ? EXPLANATION_NS : 0);
         look_for_reason(comm);
     }
     if (!on_loop)

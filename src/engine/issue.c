@@ -20,26 +20,26 @@ struct scratch_block {
 /* ---- Requests ---------------------------------------------------------------------------------- */
 
 /* Of one call, which is what hot loops issue: kept for reuse. */
-static bool is_spare_size(size_t executors, size_t parts)
+static bool is_spare_size(size_t operations, size_t parts)
 {
-    return executors <= 1 && parts <= 1;
+    return operations <= 1 && parts <= 1;
 }
 
-/* Room for so many executors and, behind them, as many parts or mails as there are calls. */
-static tutti_request *request_take(tutti_comm *comm, size_t executors, size_t calls)
+/* Room for so many operations and, behind them, as many parts or mails as there are calls. */
+static tutti_request *request_take(tutti_comm *comm, size_t operations, size_t calls)
 {
     size_t part_bytes =
         sizeof(struct fusion_part) > sizeof(struct mail) ? sizeof(struct fusion_part) : sizeof(struct mail);
     tutti_request *request = comm->spare;
-    bool spare = is_spare_size(executors, calls);
+    bool spare = is_spare_size(operations, calls);
     if (spare && request) {
         comm->spare = request->next_taken;
     } else {
-        executors = spare ? 1 : executors;
-        request = malloc(sizeof *request + executors * sizeof request->executors[0] + calls * part_bytes);
+        operations = spare ? 1 : operations;
+        request = malloc(sizeof *request + operations * sizeof request->operations[0] + calls * part_bytes);
         if (!request)
             return NULL;
-        request->capacity = executors;
+        request->capacity = operations;
         request->is_spare_size = spare;
     }
     request->next = NULL;
@@ -66,7 +66,7 @@ tutti_request *issue_take_mails(tutti_comm *comm, size_t count)
 {
     tutti_request *request = request_take(comm, 0, count);
     if (request)
-        request->mails = (struct mail *)&request->executors[request->capacity];
+        request->mails = (struct mail *)&request->operations[request->capacity];
     return request;
 }
 
@@ -252,7 +252,7 @@ struct prepared {
     size_t count;
     struct fingerprint print;
     struct selection selection;
-    const struct schedule *schedule;
+    const struct schedule *schedule; /* NULL: in shared memory */
     struct executor_buffers buffers;
     size_t schedule_bytes, bytes; /* of scratch memory: for the schedule, and with that copy */
     bool packed, staged;          /* the input is copied: that of several calls, or of one */
@@ -268,12 +268,14 @@ static int prepare(tutti_comm *comm, const struct tutti_call *calls, size_t coun
     if (status < 0)
         return status;
     p->print.algorithm = p->selection.algorithm->number;
-    p->schedule =
-        schedule_for(comm, p->selection.algorithm, operation_has_root(calls[0].op) ? calls[0].root : 0);
-    if (!p->schedule)
-        return TUTTI_ERR_MEMORY;
     p->buffers = buffers_of(comm, calls, memory);
-    p->schedule_bytes = (executor_scratch_bytes(p->schedule, &p->print, &p->buffers) + 63) & ~(size_t)63;
+    if (!algorithm_is_shared(p->selection.algorithm)) {
+        p->schedule =
+            schedule_for(comm, p->selection.algorithm, operation_has_root(calls[0].op) ? calls[0].root : 0);
+        if (!p->schedule)
+            return TUTTI_ERR_MEMORY;
+        p->schedule_bytes = (executor_scratch_bytes(p->schedule, &p->print, &p->buffers) + 63) & ~(size_t)63;
+    }
     p->staged = count == 1 && staging_is_needed(calls, comm->place.size);
     p->bytes = p->schedule_bytes;
     if (p->packed)
@@ -284,23 +286,28 @@ static int prepare(tutti_comm *comm, const struct tutti_call *calls, size_t coun
 }
 
 /* `parts`: one for each call. */
-static void make_executor(tutti_comm *comm, struct prepared *p, uint8_t *scratch, struct executor *executor,
-                          struct fusion_part *parts)
+static void make_operation(tutti_comm *comm, struct prepared *p, uint8_t *scratch,
+                           union any_operation *result, struct fusion_part *parts)
 {
     uint8_t *copy = scratch + p->schedule_bytes;
     const struct executor_group *group = &comm->channels[CHANNEL_COLLECTIVES].group;
+    int rank = comm->place.rank, size = comm->place.size;
     if (p->packed) {
         p->buffers.send = p->buffers.recv = copy;
     } else if (p->staged) {
-        copy = staging_copy(p->calls, comm->place.rank, copy);
+        copy = staging_copy(p->calls, rank, copy);
         p->buffers.send = copy;
     }
-    executor_init(executor, group, p->schedule, &p->print, &p->buffers, scratch);
+    if (p->schedule)
+        executor_init(&result->executor, group, p->schedule, &p->print, &p->buffers, scratch);
+    else /* all ranks share the arena, so a rank's index there is its number */
+        direct_init(&result->direct, comm->arena, &p->print, p->buffers.send, p->buffers.recv,
+                    p->calls[0].root);
     if (p->packed) {
-        fusion_parts(parts, p->calls, p->count, comm->place.rank);
-        fusion_wrap(executor, parts, p->count, copy);
+        fusion_parts(parts, p->calls, p->count, rank);
+        fusion_wrap(&result->operation, group->kernels, size, parts, p->count, copy);
     } else if (p->staged) {
-        staging_wrap(executor, parts, p->calls, comm->place.rank, comm->place.size, copy);
+        staging_wrap(&result->operation, group->kernels, size, parts, p->calls, rank, copy);
     }
 }
 
@@ -312,7 +319,7 @@ static size_t count_runs(const struct tutti_call *calls, size_t count)
     return runs;
 }
 
-/* Makes the executors of a request, fused where that pays.  They follow one another, so one piece of scratch
+/* Makes the operations of a request, fused where that pays.  They follow one another, so one piece of scratch
  * memory serves all: that of the communicator or, for a plan, its own. */
 static int prepare_request(tutti_comm *comm, const struct tutti_call *calls, size_t count,
                            struct tutti_plan *plan, tutti_request **result)
@@ -344,17 +351,17 @@ static int prepare_request(tutti_comm *comm, const struct tutti_call *calls, siz
         scratch = comm->scratch;
     }
     memory = request->memory;
-    struct fusion_part *parts = (struct fusion_part *)&request->executors[request->capacity];
+    struct fusion_part *parts = (struct fusion_part *)&request->operations[request->capacity];
     /* One call, so that the parts of a request on the lanes cannot get in each other's way. */
     bool striped = count == 1 && prepared.selection.channels > 1 && !prepared.staged;
     for (size_t i = 0, run; i < count; i += run) {
         run = runs == 1 ? count : fusion_run_length(&calls[i], count - i);
         if (runs > 1)
             prepare(comm, &calls[i], run, &memory, &prepared); /* has succeeded before */
-        make_executor(comm, &prepared, scratch, &request->executors[request->count++], &parts[i]);
+        make_operation(comm, &prepared, scratch, &request->operations[request->count++], &parts[i]);
     }
     if (striped)
-        request->stripes = stripes_wrap(&request->executors[0], comm, calls,
+        request->stripes = stripes_wrap(&request->operations[0].executor, comm, calls,
                                         prepared.selection.algorithm->name, prepared.selection.channels);
     return striped && !request->stripes ? TUTTI_ERR_MEMORY : TUTTI_OK;
 }
@@ -375,8 +382,8 @@ static void set_due(tutti_comm *comm, tutti_request *request)
 {
     int64_t due_ns = INT64_MAX;
     for (size_t i = 0; i < request->count; i++)
-        if (request->executors[i].operation.deadline_ns < due_ns)
-            due_ns = request->executors[i].operation.deadline_ns;
+        if (request->operations[i].operation.deadline_ns < due_ns)
+            due_ns = request->operations[i].operation.deadline_ns;
     atomic_store_explicit(&request->due_ns, due_ns, memory_order_relaxed);
     if (comm->head && comm->last_due_ns > due_ns) /* of the last; those before are due no later */
         for (tutti_request *before = comm->head; before; before = before->next)
@@ -385,8 +392,8 @@ static void set_due(tutti_comm *comm, tutti_request *request)
     comm->last_due_ns = due_ns;
 }
 
-/* Numbers a prepared request and puts it at the end of the queue. */
-static void enqueue(tutti_comm *comm, tutti_request *request, int timeout_ms)
+/* Numbers a prepared request, unless its one operation has `begun`, and puts it at the end of the queue. */
+static void enqueue(tutti_comm *comm, tutti_request *request, int timeout_ms, bool begun)
 {
     int64_t now_ns = clock_now_ns();
     if (!comm->head)
@@ -396,11 +403,18 @@ static void enqueue(tutti_comm *comm, tutti_request *request, int timeout_ms)
     request->lateness = (struct lateness){false};
     request->looked_ns = 0;
     atomic_store_explicit(&request->current, 0, memory_order_relaxed);
-    for (size_t i = 0; i < request->count; i++) {
-        struct executor *executor = &request->executors[i];
+    for (size_t i = 0; i < request->count && !begun; i++) {
+        union any_operation *any = &request->operations[i];
         int64_t due_ns = now_ns + timeout_ms * NS_PER_MS;
-        executor_start(executor, ++comm->sequence, now_ns, due_ns);
-        comm->recent_calls[comm->sequence % EXECUTOR_RECENT_CALLS] = executor->operation.call;
+        if (operation_is_direct(&any->operation))
+            direct_start(&any->direct, ++comm->sequence, now_ns, due_ns);
+        else
+            executor_start(&any->executor, ++comm->sequence, now_ns, due_ns);
+        comm->recent_calls[comm->sequence % EXECUTOR_RECENT_CALLS] = any->operation.call;
+    }
+    if (begun) {
+        request->operations[0].operation.started_ns = now_ns;
+        request->operations[0].operation.deadline_ns = now_ns + timeout_ms * NS_PER_MS;
     }
     set_due(comm, request);
     *comm->tail = request;
@@ -433,9 +447,17 @@ int issue_calls(tutti_comm *comm, const struct tutti_call *calls, size_t count, 
             release(request);
         return not_prepared(comm, status, &calls[0]);
     }
-    enqueue(comm, request, issue_shortest_timeout_ms(comm, calls, count));
+    enqueue(comm, request, issue_shortest_timeout_ms(comm, calls, count), false);
     *result = request;
     return TUTTI_OK;
+}
+
+tutti_request *issue_begun(tutti_comm *comm, const struct tutti_call *call)
+{
+    tutti_request *request = request_take(comm, 1, 1); /* the spare one, whose operation it leaves alone */
+    request->count = 1;
+    enqueue(comm, request, issue_shortest_timeout_ms(comm, call, 1), true);
+    return request;
 }
 
 /* ---- Plans ------------------------------------------------------------------------------------- */
@@ -472,7 +494,7 @@ int issue_planned(struct tutti_plan *plan, tutti_request **request)
                          "this plan is under way: wait for its request before it is started again");
     plan->busy = true;
     plan->request->signals = false;
-    enqueue(comm, plan->request, plan->timeout_ms);
+    enqueue(comm, plan->request, plan->timeout_ms, false);
     *request = plan->request;
     return TUTTI_OK;
 }

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "engine/clock.h"
+#include "engine/colocation.h"
 #include "engine/mesh.h"
 #include "engine/roll.h"
 #include "engine/split.h"
@@ -188,6 +189,8 @@ static void group_of_one(tutti_comm *comm)
 int life_be_joined(tutti_comm *comm, struct tutti_error *error)
 {
     const struct tutti_config *values = &comm->settings.values;
+    if (roll_prepare_selection(comm, error) < 0)
+        return error->code;
     for (int i = 0; i < CHANNELS; i++) {
         struct channel *channel = &comm->channels[i];
         channel->group = (struct executor_group){
@@ -198,13 +201,11 @@ int life_be_joined(tutti_comm *comm, struct tutti_error *error)
             .instance = comm->place.instance,
             .generation = comm->place.generation,
             .recent_calls = i == CHANNEL_COLLECTIVES ? comm->recent_calls : NULL,
-            .slice_bytes = (uint32_t)values->slice_bytes,
+            .slice_bytes = (uint32_t)comm->select.slice_bytes,
             .checksum = values->checksum != 0,
             .kernels = reduce_table(),
         };
     }
-    if (roll_prepare_selection(comm, error) < 0)
-        return error->code;
     comm->wait_policy = wait_policy_for(values->wait, comm->select.crowding > 1);
     return TUTTI_OK;
 }
@@ -221,7 +222,9 @@ static int meet_all(tutti_comm *comm, int timeout_ms, struct tutti_error *error)
     if (comm->place.size == 1)
         comm->hosts = (struct host_map){roster->host_count, roster->host_of};
     comm->membership = comm->place.size > 1 ? &comm->ring.membership : NULL;
-    return life_be_joined(comm, error) < 0 ? error->code : stripes_open(comm, error);
+    if (life_be_joined(comm, error) < 0 || colocation_open(comm, timeout_ms, error) < 0)
+        return error->code;
+    return stripes_open(comm, error);
 }
 
 /* What is left of the time to join, for the last of it. */
@@ -513,6 +516,7 @@ void life_end(tutti_comm *comm)
     } else {
         leave_family(comm);
     }
+    colocation_close(comm);
     mesh_free(comm);
     if (comm->worker)
         worker_release(comm->worker);

@@ -72,8 +72,10 @@ static int listen_tcp(struct listeners *listeners, const struct settings *settin
 int listeners_open(struct listeners *listeners, const struct settings *settings,
                    const struct endpoint *meeting, int rendezvous_fd, struct tutti_error *error)
 {
-    bool uds = strstr(settings->values.transports, "uds") != NULL;
-    bool tcp = strstr(settings->values.transports, "tcp") != NULL;
+    const char *transports = settings->values.transports;
+    /* Shared memory is set up over Unix sockets, which also serve in its place. */
+    bool uds = setting_list_holds(transports, "uds") || setting_list_holds(transports, "shm");
+    bool tcp = setting_list_holds(transports, "tcp");
     if (uds) {
         char name[112], address[128];
         int fd = socket_listen_unix_anywhere(name, sizeof name, error);
@@ -84,8 +86,8 @@ int listeners_open(struct listeners *listeners, const struct settings *settings,
     }
     /* A job of one host needs no port that others could find. */
     bool one_host = meeting->kind == ENDPOINT_UNIX && !settings->values.host;
-    bool uds_first = strncmp(settings->values.transports, "uds", 3) == 0;
-    if (tcp && !(uds_first && one_host))
+    bool tcp_first = strncmp(transports, "tcp", 3) == 0;
+    if (tcp && (tcp_first || !one_host))
         return listen_tcp(listeners, settings, meeting, rendezvous_fd, error);
     return TUTTI_OK;
 }

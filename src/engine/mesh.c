@@ -5,12 +5,24 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include "base/error.h"
+#include "engine/colocation.h"
 #include "transport/descriptor.h"
+#include "transport/shm_link.h"
+#include "transport/shm_ring.h"
 #include "transport/stream.h"
 
 /* ---- Links ------------------------------------------------------------------------------------- */
 
-struct link *mesh_make_link(tutti_comm *comm, int fd, bool is_unix, const struct neighbour *peer)
+/* The more ranks a host has, the more rings each of them makes. */
+static uint32_t slot_bytes_for(int local_size)
+{
+    return local_size <= 16   ? SHM_RING_SLOT_BYTES
+           : local_size <= 64 ? SHM_RING_SLOT_BYTES / 4
+                              : SHM_RING_SLOT_BYTES_MIN;
+}
+
+struct link *mesh_make_link(tutti_comm *comm, int fd, bool is_unix, bool is_sender,
+                            const struct neighbour *peer)
 {
     const struct tutti_config *values = &comm->settings.values;
     enum stream_transport transport = is_unix ? STREAM_UDS : STREAM_TCP;
@@ -21,8 +33,19 @@ struct link *mesh_make_link(tutti_comm *comm, int fd, bool is_unix, const struct
         .dead_after_ms = values->dead_after_ms,
     };
     stream_set_options(fd, transport, &options);
+    struct shm_link_options shm = {
+        .fd = fd,
+        .peer = comm_root_rank(comm, peer->rank),
+        .peer_text = peer->text,
+        .loan_bytes = values->slice_bytes,
+        .is_sender = is_sender,
+        .may_share = setting_list_holds(values->transports, "shm"),
+        .slot_bytes = slot_bytes_for(comm->place.local_size),
+        .log = &comm->log,
+        .failpoints = &comm->failpoints,
+    };
     struct link *link =
-        stream_link_new(fd, transport, comm_root_rank(comm, peer->rank), peer->text, values->slice_bytes);
+        is_unix ? shm_link_new(&shm) : stream_link_new(fd, transport, shm.peer, peer->text, shm.loan_bytes);
     if (link)
         link->failpoints = &comm->failpoints;
     return link;
@@ -212,7 +235,7 @@ static void on_dialled(void *context, int fd, bool is_unix, const struct tutti_e
             log_warning(&comm->log,
                         "%s is on this host, but its Unix socket could not be used (%s): using TCP",
                         out->peer.text, why->message);
-        add_fresh(comm, out->channel, out->rank, true, mesh_make_link(comm, fd, is_unix, &out->peer));
+        add_fresh(comm, out->channel, out->rank, true, mesh_make_link(comm, fd, is_unix, true, &out->peer));
     } else {
         fail_to_dial(out, why);
     }
@@ -316,7 +339,8 @@ bool mesh_is_for_later(const tutti_comm *root, const struct hello *hello)
     const struct group_place *place = &root->place;
     bool of_ring = hello->instance == place->instance && hello->channel == CHANNEL_COLLECTIVES &&
                    hello->from == (uint32_t)place->previous.rank;
-    return hello->role == HELLO_DATA && !of_ring && is_of_family(root, hello);
+    bool is_later = hello->role == HELLO_ARENA || (hello->role == HELLO_DATA && !of_ring);
+    return is_later && is_of_family(root, hello);
 }
 
 /* NULL: it has not been made yet, or is no more. */
@@ -335,7 +359,8 @@ static tutti_comm *find_comm(tutti_comm *root, const struct hello *hello)
 static int on_judge(void *context, const struct hello *hello, struct hello *answer)
 {
     tutti_comm *root = context;
-    if (!is_of_family(root, hello) || hello->role != HELLO_DATA || hello->channel >= CHANNELS) {
+    bool is_known = (hello->role == HELLO_DATA && hello->channel < CHANNELS) || hello->role == HELLO_ARENA;
+    if (!is_of_family(root, hello) || !is_known) {
         *answer = place_hello(&root->place, hello->role, (int)hello->from);
         return is_of_family(root, hello) ? HELLO_UNWANTED : HELLO_WRONG_GROUP;
     }
@@ -348,6 +373,8 @@ static int on_judge(void *context, const struct hello *hello, struct hello *answ
         hello->from < (uint32_t)comm->place.size && hello->from != (uint32_t)comm->place.rank &&
         hello->to == (uint32_t)comm->place.rank &&
         memcmp(hello->member_id, comm_member(comm, (int)hello->from)->member_id, MEMBER_ID_BYTES) == 0;
+    if (is_member && hello->role == HELLO_ARENA)
+        return colocation_judge(comm, hello);
     return is_member ? HELLO_ACCEPTED : HELLO_WRONG_RANK;
 }
 
@@ -358,9 +385,13 @@ static void on_take(void *context, const struct hello *hello, int fd, bool is_un
         descriptor_close(fd);
         return;
     }
+    if (hello->role == HELLO_ARENA) {
+        colocation_take(comm, fd);
+        return;
+    }
     int rank = (int)hello->from;
     struct neighbour peer = mesh_neighbour(comm, rank);
-    add_fresh(comm, hello->channel, rank, false, mesh_make_link(comm, fd, is_unix, &peer));
+    add_fresh(comm, hello->channel, rank, false, mesh_make_link(comm, fd, is_unix, false, &peer));
 }
 
 static void on_exhausted(void *context, int error_number)

@@ -5,8 +5,9 @@
 
 #include "engine/comm.h"
 
-/* A data link over a connection, which it owns, also when it cannot be made: NULL. */
-struct link *mesh_make_link(tutti_comm *comm, int fd, bool is_unix, const struct neighbour *peer);
+/* A data link to or from `peer` over a connection, which it owns, also when it cannot be made: NULL. */
+struct link *mesh_make_link(tutti_comm *comm, int fd, bool is_unix, bool is_sender,
+                            const struct neighbour *peer);
 
 /* That rank of the communicator, as the roster knows it. */
 struct neighbour mesh_neighbour(const tutti_comm *comm, int rank);

@@ -16,7 +16,21 @@ static bool can_go_on(const struct operation *operation)
 
 static const struct operation *operation_of(const tutti_request *request)
 {
-    return &request->executors[request->current].operation;
+    return &request->operations[request->current].operation;
+}
+
+/* Tells the other ranks of this host that the call begins, so that one that makes another is noticed whatever
+ * carries it.  A direct collective does it by itself.  false: one of them is too far behind. */
+static bool begin(tutti_comm *comm, struct operation *operation)
+{
+    int index;
+    if (operation->begun || !comm->arena || operation_is_direct(operation))
+        return true;
+    operation->begun = arena_begin(comm->arena, operation->sequence, &operation->call, true, &index);
+    if (!operation->begun)
+        operation->wait =
+            (struct operation_wait){.from = comm->arena->ranks[index], .to = -1, .shared = true};
+    return operation->begun;
 }
 
 /* Moves the collectives, without the lock and with the token, until `until` is complete (NULL: until the
@@ -31,8 +45,8 @@ static tutti_request *move_queue(tutti_comm *comm, tutti_request *head, const tu
         if (comm->link_error_until_ns != 0) {
             status = comm->link_error.code;
         } else if (!comm_has_failed(comm)) {
-            struct operation *operation = &head->executors[head->current].operation;
-            status = operation->progress(operation, &error);
+            struct operation *operation = &head->operations[head->current].operation;
+            status = begin(comm, operation) ? operation->progress(operation, &error) : TUTTI_PENDING;
             if (status == TUTTI_PENDING)
                 return head;
             failpoint_hit(&comm->failpoints, FAILPOINT_operation_done);
@@ -93,6 +107,11 @@ bool motion_move(tutti_comm *comm, struct motion *motion)
     return motion->messages_moved || moved;
 }
 
+bool motion_awaits_bell(const tutti_comm *comm, const struct motion *motion)
+{
+    return comm->arena && motion->head && operation_of(motion->head)->wait.shared;
+}
+
 /* ---- Lateness ---------------------------------------------------------------------------------- */
 
 static struct lateness_view view_of(const tutti_comm *comm, const tutti_request *head)
@@ -131,7 +150,13 @@ static bool meets_stray(tutti_comm *comm, tutti_request *head, int64_t now_ns)
     if (!waits_for_a_rank(head) || now_ns < stray_due_ns(head))
         return false;
     head->looked_ns = now_ns;
-    if (stray_check(&head->executors[head->current], &error) == TUTTI_OK)
+    const struct operation *operation = operation_of(head);
+    int status = operation_is_direct(operation)
+                     ? TUTTI_OK
+                     : stray_check(&head->operations[head->current].executor, &error);
+    if (status == TUTTI_OK && comm->arena && operation->begun)
+        status = arena_check_call(comm->arena, operation->sequence, &error);
+    if (status == TUTTI_OK)
         return false;
     comm_fail(comm, &error);
     return true;
@@ -189,7 +214,7 @@ int64_t motion_next_judgement_ns(const tutti_comm *comm, const struct motion *mo
 /* ---- What is waited for -------------------------------------------------------------------------- */
 
 /* Where memory is lacking, what is left out is found when the deadline or the caller next looks around. */
-static void watch_list_add(struct watch_list *watched, const struct link *link, bool out)
+static void watch_list_add(struct watch_list *watched, struct link *link, bool out)
 {
     if (!link)
         return;

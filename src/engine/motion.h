@@ -18,6 +18,9 @@ struct motion {
 /* Moves what can be moved.  true: something was, or could be at once. */
 bool motion_move(tutti_comm *comm, struct motion *motion);
 
+/* Is the head blocked on ranks of this host that share memory with this one, whose bell then wakes? */
+bool motion_awaits_bell(const tutti_comm *comm, const struct motion *motion);
+
 /* It is blocked: tells, warns, asks or ends the group when something is late; and when to judge again. */
 void motion_judge(tutti_comm *comm, const struct motion *motion, int64_t now_ns);
 int64_t motion_next_judgement_ns(const tutti_comm *comm, const struct motion *motion, int64_t now_ns);
@@ -26,7 +29,7 @@ int64_t motion_next_judgement_ns(const tutti_comm *comm, const struct motion *mo
 
 /* A link that something waits for, and which way. */
 struct watched {
-    const struct link *link;
+    struct link *link;
     bool out;
 };
 

@@ -1,11 +1,12 @@
 #include "engine/polls.h"
 
 #include <stdlib.h>
+#include "engine/colocation.h"
 
 struct link_poll {
     uv_poll_t poll; /* first */
     struct link_poll *next;
-    const struct link *link;
+    const struct link *link; /* NULL: the bell of shared memory */
     bool armed;
 };
 
@@ -18,13 +19,14 @@ static void on_data_link(uv_poll_t *poll, int status, int events)
 /* NULL: the deadline timer looks from time to time. */
 static struct link_poll *poll_of(tutti_comm *comm, const struct link *link)
 {
+    int fd = link ? link->ops->descriptor(link) : colocation_bell(comm);
     struct link_poll *found = comm->ring.polls;
     while (found && found->link != link)
         found = found->next;
     if (found)
         return found;
     found = calloc(1, sizeof *found);
-    if (!found || uv_poll_init(worker_loop(comm->worker), &found->poll, link->ops->descriptor(link)) < 0) {
+    if (!found || uv_poll_init(worker_loop(comm->worker), &found->poll, fd) < 0) {
         free(found);
         return NULL;
     }
@@ -36,13 +38,24 @@ static struct link_poll *poll_of(tutti_comm *comm, const struct link *link)
     return found;
 }
 
-void polls_arm(tutti_comm *comm, const struct link *link, int events)
+static void arm(struct link_poll *poll, int events)
 {
-    struct link_poll *found = poll_of(comm, link);
-    if (!found)
+    if (!poll)
         return;
-    found->armed = true;
-    uv_poll_start(&found->poll, events | UV_DISCONNECT, on_data_link);
+    poll->armed = true;
+    uv_poll_start(&poll->poll, events, on_data_link);
+}
+
+bool polls_arm(tutti_comm *comm, struct link *link, bool out)
+{
+    bool ready = link->ops->arm && link->ops->arm(link); /* which may change the ops */
+    arm(poll_of(comm, link), (out && !link->ops->arm ? UV_WRITABLE : UV_READABLE) | UV_DISCONNECT);
+    return ready;
+}
+
+void polls_arm_bell(tutti_comm *comm)
+{
+    arm(poll_of(comm, NULL), UV_READABLE);
 }
 
 void polls_stop(tutti_comm *comm)

@@ -5,9 +5,10 @@
 
 #include "engine/comm.h"
 
-/* Has progress_drive_on_loop() called when the link can be received from or sent to; adds to what is armed.
- */
-void polls_arm(tutti_comm *comm, const struct link *link, int events);
+/* Has progress_drive_on_loop() called when the link can be sent to (`out`) or received from; adds to what is
+ * armed.  true: it can already. */
+bool polls_arm(tutti_comm *comm, struct link *link, bool out);
+void polls_arm_bell(tutti_comm *comm); /* likewise, for shared memory */
 void polls_stop(tutti_comm *comm);
 void polls_close(tutti_comm *comm); /* counts down comm->ring.handles when each is closed */
 

@@ -12,9 +12,11 @@
 #include <sys/eventfd.h>
 #include "base/error.h"
 #include "engine/clock.h"
+#include "engine/colocation.h"
 #include "engine/comm.h"
 #include "engine/motion.h"
 #include "engine/polls.h"
+#include "engine/quick.h"
 #include "engine/stripes.h"
 
 #define SLEEP_MS_MAX   100             /* a sleeper looks around at least this often */
@@ -48,7 +50,7 @@ void progress_complete_head(tutti_comm *comm, int status)
         comm->tail = &comm->head;
     atomic_fetch_sub_explicit(&comm->queue_count, 1, memory_order_relaxed);
     if (status == TUTTI_OK)
-        comm->completed = request->executors[request->count - 1].operation.sequence;
+        comm->completed = request->operations[request->count - 1].operation.sequence;
     progress_complete(comm, request, status);
 }
 
@@ -71,32 +73,46 @@ static bool goes_to_sleep(tutti_comm *comm, const struct motion *motion)
     return !news;
 }
 
+/* What to poll for it.  true: it can go on at once. */
+static bool watch_link(const struct watched *watched, struct pollfd *fd)
+{
+    struct link *link = watched->link;
+    bool ready = link->ops->arm && link->ops->arm(link); /* which may change the ops */
+    *fd = (struct pollfd){.fd = link->ops->descriptor(link),
+                          .events = watched->out && !link->ops->arm ? POLLOUT : POLLIN};
+    return ready;
+}
+
 static void sleep_on(tutti_comm *comm, const struct motion *motion, int64_t until_ns, int64_t now_ns)
 {
     struct watch_list watched;
-    struct pollfd few[WATCHED_FEW + 2], *fds = few;
+    struct pollfd few[WATCHED_FEW + 3], *fds = few;
+    bool awaits_bell = motion_awaits_bell(comm, motion);
     watch_list_fill(&watched, comm, motion);
     if (watched.count > WATCHED_FEW)
-        fds = malloc((watched.count + 2) * sizeof *fds);
+        fds = malloc((watched.count + 3) * sizeof *fds);
     size_t count = fds ? watched.count : WATCHED_FEW;
     fds = fds ? fds : few;
     fds[0] = (struct pollfd){.fd = comm->doorbell, .events = POLLIN};
     fds[1] = (struct pollfd){.fd = comm->nudge, .events = POLLIN};
+    fds[2] = (struct pollfd){.fd = awaits_bell ? colocation_bell(comm) : -1, .events = POLLIN};
+    bool ready = false;
     for (size_t i = 0; i < count; i++)
-        fds[i + 2] = (struct pollfd){.fd = watched.list[i].link->ops->descriptor(watched.list[i].link),
-                                     .events = watched.list[i].out ? POLLOUT : POLLIN};
+        ready = watch_link(&watched.list[i], &fds[i + 3]) || ready;
     int64_t due_ns = motion_next_judgement_ns(comm, motion, now_ns);
     due_ns = due_ns < until_ns ? due_ns : until_ns;
     int64_t left_ms = (due_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS;
     eventfd_t nudges;
-    if (goes_to_sleep(comm, motion) &&
-        poll(fds, count + 2,
+    if (!ready && goes_to_sleep(comm, motion) &&
+        poll(fds, count + 3,
              left_ms < 0              ? 0
              : left_ms < SLEEP_MS_MAX ? (int)left_ms
                                       : SLEEP_MS_MAX) > 0 &&
         (fds[1].revents & POLLIN) != 0)
         eventfd_read(comm->nudge, &nudges);
     atomic_store(&comm->sleeps, false);
+    if (awaits_bell)
+        colocation_silence(comm);
     if (fds != few)
         free(fds);
     watch_list_free(&watched);
@@ -108,6 +124,22 @@ static bool is_done(const tutti_comm *comm, const tutti_request *request)
     return request ? request->status != TUTTI_PENDING : !messages_are_pending(comm);
 }
 
+/* Looks once more at shared memory after it has said that it sleeps: what changes later rings the bell. */
+static bool falls_asleep(tutti_comm *comm, struct motion *motion)
+{
+    if (!motion_awaits_bell(comm, motion))
+        return true;
+    arena_fall_asleep(comm->arena);
+    return !motion_move(comm, motion);
+}
+
+/* How long an operation in shared memory looks before it returns: once a waiter yields, hardly at all. */
+static void set_shared_spins(tutti_comm *comm, const struct waiter *waiter)
+{
+    if (comm->arena)
+        comm->arena->spins = waiter_shared_spins(waiter);
+}
+
 /* Moves everything until `request` is complete or `until_ns` has come.  Says whether anything moved.  With
  * the token, without the lock. */
 static bool drive(tutti_comm *comm, tutti_request *head, const tutti_request *request, int64_t until_ns,
@@ -116,6 +148,7 @@ static bool drive(tutti_comm *comm, tutti_request *head, const tutti_request *re
     bool moved = false;
     struct waiter waiter = {.policy = &comm->wait_policy};
     struct motion motion = {head, request, false, 0, 0, false};
+    set_shared_spins(comm, &waiter);
     for (;;) {
         bool moving = motion_move(comm, &motion);
         moved = moved || moving;
@@ -130,15 +163,25 @@ static bool drive(tutti_comm *comm, tutti_request *head, const tutti_request *re
             waiter_reset(&waiter);
             now_ns = clock_now_ns();
         } else {
+            if (motion_awaits_bell(comm, &motion)) /* it has spun */
+                waiter_end_spinning(&waiter);
             stage = waiter_turn(&waiter, &now_ns);
         }
+        set_shared_spins(comm, &waiter);
         if (stage == WAIT_SPIN)
             continue;
         motion_judge(comm, &motion, now_ns);
         if (now_ns >= until_ns)
             return moved;
-        if (stage == WAIT_SLEEP && !comm_has_failed(comm))
-            sleep_on(comm, &motion, until_ns, now_ns);
+        if (stage == WAIT_SLEEP && !comm_has_failed(comm)) {
+            bool awaits_bell = motion_awaits_bell(comm, &motion);
+            if (falls_asleep(comm, &motion))
+                sleep_on(comm, &motion, until_ns, now_ns);
+            if (awaits_bell) {
+                arena_wake(comm->arena);
+                moved = true; /* the bell may have rung for the loop: have it look again */
+            }
+        }
         motion.takes_in = stage == WAIT_SLEEP && motion_may_take_in(comm);
     }
 }
@@ -229,11 +272,17 @@ static int issue(tutti_comm *comm, const struct tutti_call *calls, size_t count,
 int progress_run(tutti_comm *comm, const struct tutti_call *calls, size_t count, int timeout_ms,
                  tutti_request **request)
 {
-    int64_t until_ns = until_from_timeout(timeout_ms);
+    int status;
     pthread_mutex_lock(&comm->lock);
-    int status = issue(comm, calls, count, request);
+    if (count != 1 || timeout_ms == 0 || !quick_run(comm, calls, &status, request))
+        status = issue(comm, calls, count, request);
+    else if (status == TUTTI_OK) {
+        pthread_mutex_unlock(&comm->lock);
+        return TUTTI_OK;
+    }
     if (status < 0)
         return not_issued(comm, status);
+    int64_t until_ns = until_from_timeout(timeout_ms);
     wait_for(comm, *request, until_ns);
     return finish_wait(comm, request);
 }
@@ -370,8 +419,13 @@ static void watch(tutti_comm *comm, const struct motion *motion, bool go_on)
     if (next_ns == 0) {
         struct watch_list watched;
         watch_list_fill(&watched, comm, motion);
+        if (motion_awaits_bell(comm, motion))
+            polls_arm_bell(comm);
+        bool ready = false;
         for (size_t i = 0; i < watched.count; i++)
-            polls_arm(comm, watched.list[i].link, watched.list[i].out ? UV_WRITABLE : UV_READABLE);
+            ready = polls_arm(comm, watched.list[i].link, watched.list[i].out) || ready;
+        if (ready)
+            worker_post(comm->worker, &comm->drive_task);
         watch_list_free(&watched);
         next_ns = motion_next_judgement_ns(comm, motion, now_ns);
     }
@@ -415,10 +469,17 @@ void progress_drive_on_loop(void *argument)
         return;
     }
     comm->token = TOKEN_LOOP;
+    if (comm->arena) {
+        arena_wake(comm->arena);
+        colocation_silence(comm);
+        comm->arena->spins = 0;
+    }
     motion.head = comm->head;
     motion.takes_in = motion_may_take_in(comm);
     pthread_mutex_unlock(&comm->lock);
     bool go_on = move_and_linger(comm, &motion);
+    if (!go_on && !comm_has_failed(comm))
+        go_on = !falls_asleep(comm, &motion);
     pthread_mutex_lock(&comm->lock);
     comm->token = TOKEN_FREE;
     if (comm_has_failed(comm))

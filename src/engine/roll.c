@@ -64,7 +64,8 @@ int roll_open(tutti_comm *root, struct tutti_error *error)
     card.peer = &peer;
     card.cores = (uint32_t)wait_usable_cores();
     card.core_set = wait_core_set();
-    card.uds = strncmp(root->settings.values.transports, "uds", 3) == 0;
+    card.uds = local_transport_of(root->settings.values.transports) != LOCAL_TCP;
+    card.shm = setting_list_holds(root->settings.values.transports, "shm");
     card.tuning = tuning;
     int status = roster_open(&root->family->roster, root->place.rank, root->place.size, &card, error);
     if (status == TUTTI_OK && root->place.size > 1)
@@ -148,16 +149,11 @@ static int count_sharing(const struct roster *roster, int rank)
 /* How many ranks share a core where that is worst, and how many channels each rank has cores for. */
 static void count_cores(const tutti_comm *comm, struct select_group *group)
 {
-    group->crowding = 1;
     group->channels_max = comm->lane_of ? 1 : comm->settings.values.channels;
     for (int rank = 0; rank < comm->place.size; rank++) {
         int sharing = count_sharing(&comm->family->roster, comm_root_rank(comm, rank));
-        int cores = comm_member(comm, rank)->cores, each = cores / sharing;
-        double crowding = (double)sharing / cores;
-        group->crowding = crowding > group->crowding ? crowding : group->crowding;
-        group->channels_max = each < group->channels_max ? each : group->channels_max;
+        select_share_cores(group, sharing, comm_member(comm, rank)->cores);
     }
-    group->channels_max = group->channels_max > 1 ? group->channels_max : 1;
 }
 
 int roll_prepare_selection(tutti_comm *comm, struct tutti_error *error)
@@ -166,15 +162,18 @@ int roll_prepare_selection(tutti_comm *comm, struct tutti_error *error)
     struct select_group *group = &comm->select;
     *group = (struct select_group){
         .size = comm->place.size,
-        .uds = true,
-        .slice_bytes = values->slice_bytes,
+        .local = LOCAL_SHM,
         .deterministic = values->deterministic != 0,
         .tuning = tuning_default,
     };
     select_count_hosts(group, &comm->hosts);
     count_cores(comm, group);
-    for (int rank = 0; rank < group->size; rank++)
-        group->uds = group->uds && comm_member(comm, rank)->uds;
+    for (int rank = 0; rank < group->size; rank++) {
+        const struct roster_member *member = comm_member(comm, rank);
+        enum local_transport local = local_transport_from(member->uds, member->shm);
+        group->local = local < group->local ? local : group->local;
+    }
+    group->slice_bytes = select_slice_bytes(group, values->slice_bytes);
     const char *tuning = comm->family->roster.tuning;
     if (tuning && *tuning && tuning_parse(tuning, &group->tuning, error) < 0)
         return error->code;

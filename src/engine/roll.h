@@ -17,7 +17,8 @@ void roll_on_card(void *root, const Wire__Card *card);
 int roll_await(tutti_comm *root, int timeout_ms, struct tutti_error *error);
 
 /* Fills comm->select of a communicator whose family's roster is complete, and whose place, hosts and
- * root_ranks are known. */
+ * root_ranks are known; but for `shared`, which is for whoever makes the arena.  Its slice_bytes is that of
+ * the channels, too. */
 int roll_prepare_selection(tutti_comm *comm, struct tutti_error *error);
 
 /* What members must agree about beyond the rest of a Join, as text. */

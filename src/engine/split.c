@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/error.h"
 #include "base/hash.h"
+#include "engine/colocation.h"
 #include "engine/life.h"
 #include "engine/mesh.h"
 #include "engine/stripes.h"
@@ -186,7 +187,7 @@ static void enter_family(tutti_comm *comm)
 }
 
 /* The members are `count` ranks of the parent, this one being number `rank` of them.  The barrier shows that
- * all of them have come here, with the same members. */
+ * all of them have come here, with the same members; what they then agree on takes no time. */
 static int make_child(tutti_comm *parent, const int *ranks, int count, int rank, uint64_t instance,
                       tutti_comm **child)
 {
@@ -203,8 +204,12 @@ static int make_child(tutti_comm *parent, const int *ranks, int count, int rank,
     }
     if (status == TUTTI_OK) {
         status = progress_run(comm, &barrier, 1, -1, &request);
-    } else { /* the others wait for this one */
-        error.rank = comm_root_rank(parent, parent->place.rank);
+        if (status == TUTTI_OK)
+            status = colocation_open(comm, comm->settings.values.join_timeout_ms, &error);
+    }
+    if (error.code < 0) { /* the others wait for this one */
+        if (error.rank < 0)
+            error.rank = comm_root_rank(parent, parent->place.rank);
         comm_fail(parent, &error);
     }
     if (status < 0)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/hash.h"
+#include "base/relax.h"
 #include "engine/clock.h"
 
 #define SHARED_YIELD_NS 3000 /* a yield with nobody else to run takes well under one microsecond */
@@ -48,18 +49,13 @@ struct wait_policy wait_policy_for(const char *mode, bool crowded)
         /* A turn on a socket is a system call of a third of a microsecond: 100 of them are long enough for a
          * small exchange.  Where something else waits for the core, the peer perhaps, one is too many. */
         .spin_turns = crowded ? 1 : 100,
+        /* A look at a flag is a load. */
+        .shared_spins = crowded                     ? SHARED_SPINS_FEW
+                        : strcmp(mode, "spin") == 0 ? 100000
+                                                    : 2000,
         .yield_ns = NS_PER_MS,
         .sleeps = strcmp(mode, "spin") != 0,
     };
-}
-
-static inline void cpu_relax(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
 }
 
 /* The kernel may put two ranks on one core and leave them there, since neither ever sleeps: then spinning

@@ -12,6 +12,7 @@ enum wait_stage { WAIT_SPIN, WAIT_YIELD, WAIT_SLEEP };
 /* Of one communicator; used by one thread at a time. */
 struct wait_policy {
     int spin_turns;   /* looks before the first yield */
+    int shared_spins; /* looks at a flag in shared memory, likewise */
     int64_t yield_ns; /* from the first look until it may sleep */
     bool sleeps;
     int crowded_waits; /* so many waits yield at once, for somebody else was seen on this core */
@@ -35,6 +36,24 @@ static inline void waiter_reset(struct waiter *waiter)
 {
     waiter->turns = 0;
     waiter->since_ns = 0;
+}
+
+/* As if all its looks before the first yield had been in vain. */
+static inline void waiter_end_spinning(struct waiter *waiter)
+{
+    if (waiter->turns == 0 && waiter->policy->crowded_waits > 0)
+        waiter->policy->crowded_waits--;
+    if (waiter->turns < waiter->policy->spin_turns)
+        waiter->turns = waiter->policy->spin_turns;
+}
+
+#define SHARED_SPINS_FEW 20
+
+/* Looks at a flag in shared memory before the waiter is asked. */
+static inline int waiter_shared_spins(const struct waiter *waiter)
+{
+    return waiter->since_ns != 0 || waiter->policy->crowded_waits > 0 ? SHARED_SPINS_FEW
+                                                                      : waiter->policy->shared_spins;
 }
 
 /* One look was in vain: what to do before the next.  Spins and yields itself; after WAIT_SLEEP the caller

@@ -106,9 +106,9 @@ static void complete(struct wiring *wiring)
     tutti_comm *comm = wiring->comm;
     struct tutti_error error = TUTTI_ERROR_INIT;
     struct outgoing *data = &wiring->outgoing[DATA], *control = &wiring->outgoing[CONTROL];
-    struct link *out = mesh_make_link(comm, data->fd, data->is_unix, &comm->place.next);
-    struct link *in =
-        mesh_make_link(comm, wiring->accepted[DATA], wiring->accepted_unix[DATA], &comm->place.previous);
+    struct link *out = mesh_make_link(comm, data->fd, data->is_unix, true, &comm->place.next);
+    struct link *in = mesh_make_link(comm, wiring->accepted[DATA], wiring->accepted_unix[DATA], false,
+                                     &comm->place.previous);
     struct channel *channel = &comm->channels[CHANNEL_COLLECTIVES];
     channel->out[comm->place.next.rank] = out;
     channel->wanted[comm->place.next.rank] = channel->dialled[comm->place.next.rank] = true;

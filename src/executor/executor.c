@@ -400,7 +400,7 @@ static int advance_sending(struct executor *x, struct tutti_error *error)
 
 /* ---- The operation ----------------------------------------------------------------------------- */
 
-static const struct operation_wait not_blocked = {-1, -1, NULL, NULL, false};
+static const struct operation_wait not_blocked = {.from = -1, .to = -1};
 
 static int executor_progress(struct operation *operation, struct tutti_error *error)
 {
@@ -452,12 +452,13 @@ void executor_init(struct executor *x, const struct executor_group *group, const
 void executor_start(struct executor *x, uint64_t sequence, int64_t now_ns, int64_t deadline_ns)
 {
     x->operation.sequence = sequence;
+    x->operation.begun = false;
     x->operation.started_ns = now_ns;
     x->operation.deadline_ns = deadline_ns;
     atomic_store_explicit(&x->operation.moved_bytes, 0, memory_order_relaxed);
     cursor_set(x, &x->receiving, 0);
     cursor_set(x, &x->sending, 0);
-    x->fusion.is_packed = false;
+    x->operation.input.is_packed = false;
     x->frame_out = (struct frame){
         .type = FRAME_DATA,
         .flags = x->group->checksum ? FRAME_HAS_PAYLOAD_CRC : 0,

@@ -72,13 +72,6 @@ struct executor {
     size_t slice_elements;
     struct frame frame_out; /* of the slice being sent */
     void *shell;            /* of whoever wraps `progress` beyond that; not the executor's */
-    struct {                /* fusion.h; unused otherwise */
-        const struct fusion_part *parts;
-        size_t count;
-        uint8_t *packed;
-        bool is_packed;
-        int (*progress)(struct operation *operation, struct tutti_error *error);
-    } fusion;
 };
 
 /* Elements of the work vector of a call that is no _v. */

@@ -99,16 +99,16 @@ static bool makes_truth(int type, int reduction)
 }
 
 /* The input as the reduction wants it, in `target`. */
-static void pack_part(const struct executor *x, const struct fusion_part *part, uint8_t *target)
+static void pack_part(const struct operation *operation, const struct fusion_part *part, uint8_t *target)
 {
-    const struct fingerprint *call = &x->operation.call;
-    const struct reduce_table *kernels = x->group->kernels;
+    const struct fingerprint *call = &operation->call;
+    const struct reduce_table *kernels = operation->input.kernels;
     const uint8_t *source = part->send;
     if (!source)
         return;
     scale_kernel scale = call->reduction == TUTTI_PREMULTIPLIED_SUM ? kernels->scale[call->type] : NULL;
-    bool alone = x->schedule->size == 1; /* no kernel runs */
-    reduce_kernel truth = alone && makes_truth(call->type, call->reduction)
+    size_t element_bytes = type_size(call->type);
+    reduce_kernel truth = operation->input.alone && makes_truth(call->type, call->reduction)
                               ? kernels->reduce[call->type][TUTTI_LOGICAL_OR]
                               : NULL;
     size_t step = scale || truth ? PREPARE_BYTES : part->bytes;
@@ -117,27 +117,28 @@ static void pack_part(const struct executor *x, const struct fusion_part *part, 
         if (target != source)
             memcpy(target + at, source + at, bytes);
         if (scale)
-            scale(target + at, bytes / x->element_bytes, part->factor);
+            scale(target + at, bytes / element_bytes, part->factor);
         if (truth)
-            truth(target + at, target + at, target + at, bytes / x->element_bytes);
+            truth(target + at, target + at, target + at, bytes / element_bytes);
     }
 }
 
-static void pack(struct executor *x)
+static void pack(struct operation *operation)
 {
-    uint8_t *packed = x->fusion.packed;
-    for (size_t i = 0; i < x->fusion.count; i++) {
-        pack_part(x, &x->fusion.parts[i], packed);
-        packed += x->fusion.parts[i].bytes;
+    struct operation_input *input = &operation->input;
+    uint8_t *packed = input->packed;
+    for (size_t i = 0; i < input->count; i++) {
+        pack_part(operation, &input->parts[i], packed);
+        packed += input->parts[i].bytes;
     }
-    x->fusion.is_packed = true;
+    input->is_packed = true;
 }
 
-static void unpack(const struct executor *x)
+static void unpack(const struct operation_input *input)
 {
-    const uint8_t *packed = x->fusion.packed;
-    for (size_t i = 0; i < x->fusion.count; i++) {
-        const struct fusion_part *part = &x->fusion.parts[i];
+    const uint8_t *packed = input->packed;
+    for (size_t i = 0; i < input->count; i++) {
+        const struct fusion_part *part = &input->parts[i];
         if (part->recv && part->bytes > 0)
             memcpy(part->recv, packed, part->bytes);
         packed += part->bytes;
@@ -146,37 +147,40 @@ static void unpack(const struct executor *x)
 
 static int fused_progress(struct operation *operation, struct tutti_error *error)
 {
-    struct executor *x = (struct executor *)operation;
-    if (!x->fusion.is_packed)
-        pack(x);
-    int status = x->fusion.progress(operation, error);
+    if (!operation->input.is_packed)
+        pack(operation);
+    int status = operation->input.progress(operation, error);
     if (status == TUTTI_OK)
-        unpack(x);
+        unpack(&operation->input);
     return status;
 }
 
 static int staged_progress(struct operation *operation, struct tutti_error *error)
 {
-    struct executor *x = (struct executor *)operation;
-    if (!x->fusion.is_packed)
-        pack(x);
-    return x->fusion.progress(operation, error);
+    if (!operation->input.is_packed)
+        pack(operation);
+    return operation->input.progress(operation, error);
 }
 
-static void wrap(struct executor *x, const struct fusion_part *parts, size_t count, void *packed,
+static void wrap(struct operation *operation, const struct reduce_table *kernels, int size,
+                 const struct fusion_part *parts, size_t count, void *packed,
                  int (*progress)(struct operation *operation, struct tutti_error *error))
 {
-    x->fusion.parts = parts;
-    x->fusion.count = count;
-    x->fusion.packed = packed;
-    x->fusion.is_packed = false;
-    x->fusion.progress = x->operation.progress;
-    x->operation.progress = progress;
+    operation->input = (struct operation_input){
+        .parts = parts,
+        .count = count,
+        .packed = packed,
+        .kernels = kernels,
+        .alone = size == 1,
+        .progress = operation->progress,
+    };
+    operation->progress = progress;
 }
 
-void fusion_wrap(struct executor *x, const struct fusion_part *parts, size_t count, void *packed)
+void fusion_wrap(struct operation *operation, const struct reduce_table *kernels, int size,
+                 const struct fusion_part *parts, size_t count, void *packed)
 {
-    wrap(x, parts, count, packed, fused_progress);
+    wrap(operation, kernels, size, parts, count, packed, fused_progress);
 }
 
 /* ---- Staging ----------------------------------------------------------------------------------- */
@@ -206,11 +210,11 @@ void *staging_copy(const struct tutti_call *call, int rank, void *scratch)
     return is_made_in_recv(call, rank) ? call->recv : scratch;
 }
 
-void staging_wrap(struct executor *x, struct fusion_part *part, const struct tutti_call *call, int rank,
-                  int size, void *copy)
+void staging_wrap(struct operation *operation, const struct reduce_table *kernels, int size,
+                  struct fusion_part *part, const struct tutti_call *call, int rank, void *copy)
 {
     const struct call_memory memory = call_memory_of(rank, size, call);
     *part = (struct fusion_part){
         .send = call->send, .bytes = memory.send.elements * memory.element_bytes, .factor = call->factor};
-    wrap(x, part, 1, copy, staged_progress);
+    wrap(operation, kernels, size, part, 1, copy, staged_progress);
 }

@@ -4,7 +4,8 @@
 #ifndef TUTTI_EXECUTOR_FUSION_H
 #define TUTTI_EXECUTOR_FUSION_H
 
-#include "executor/executor.h"
+#include "executor/operation.h"
+#include "tensor/reduce.h"
 
 #define FUSION_CALL_BYTES_MAX  (64u << 10) /* a longer call gains less than the copies cost */
 #define FUSION_TOTAL_BYTES_MAX (4u << 20)
@@ -32,9 +33,10 @@ bool fusion_is_one_buffer(const struct tutti_call *calls, size_t count, int rank
 /* Fills in `count` parts for as many calls that run as one. */
 void fusion_parts(struct fusion_part *parts, const struct tutti_call *calls, size_t count, int rank);
 
-/* Makes the executor, which was initialised with `packed` as both its buffers, fill it from the parts when it
- * first moves after executor_start() and empty it into them when it is done.  Borrows all. */
-void fusion_wrap(struct executor *executor, const struct fusion_part *parts, size_t count, void *packed);
+/* Makes the operation of a group of `size`, which was initialised with `packed` as both its buffers, fill it
+ * from the parts when it first moves after its start and empty it into them when it is done.  Borrows all. */
+void fusion_wrap(struct operation *operation, const struct reduce_table *kernels, int size,
+                 const struct fusion_part *parts, size_t count, void *packed);
 
 /* ---- Staging ----------------------------------------------------------------------------------- */
 
@@ -46,12 +48,12 @@ bool staging_is_needed(const struct tutti_call *call, int size);
 /* Then: bytes of scratch memory for the copy; 0 where it is made in the call's own `recv`. */
 size_t staging_bytes(const struct tutti_call *call, int rank, int size);
 
-/* Then: where the copy is, which the executor must be given as its `send`; `scratch` has staging_bytes(). */
+/* Then: where the copy is, which the operation must be given as its `send`; `scratch` has staging_bytes(). */
 void *staging_copy(const struct tutti_call *call, int rank, void *scratch);
 
-/* Makes the executor, which was initialised with the copy as its input, make it when it first moves after
- * executor_start().  Fills *part, and borrows it and the rest. */
-void staging_wrap(struct executor *executor, struct fusion_part *part, const struct tutti_call *call,
-                  int rank, int size, void *copy);
+/* Makes the operation, which was initialised with the copy as its input, make it when it first moves after
+ * its start.  Fills *part, and borrows it and the rest. */
+void staging_wrap(struct operation *operation, const struct reduce_table *kernels, int size,
+                  struct fusion_part *part, const struct tutti_call *call, int rank, void *copy);
 
 #endif

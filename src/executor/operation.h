@@ -8,13 +8,27 @@
 #include "executor/link.h"
 
 struct operation;
+struct fusion_part;
+struct reduce_table;
 
 /* What a blocked operation waits for: at most one rank to receive from and one to send to.  Both -1: it is
  * not blocked, but has had its share of turns. */
 struct operation_wait {
     int from, to;
-    const struct link *receive, *send; /* to them; NULL while that link is not open yet */
-    bool elsewhere;                    /* for a part of it that others move */
+    struct link *receive, *send; /* to them; NULL while that link is not open yet */
+    bool elsewhere;              /* for a part of it that others move */
+    bool shared;                 /* for `from` in shared memory, whose bell wakes; spun already */
+};
+
+/* Input that is prepared before the operation first moves: fusion.h.  Unused otherwise. */
+struct operation_input {
+    const struct fusion_part *parts;
+    size_t count;
+    uint8_t *packed;
+    bool is_packed;
+    const struct reduce_table *kernels;
+    bool alone; /* in a group of one, where no kernel runs */
+    int (*progress)(struct operation *operation, struct tutti_error *error);
 };
 
 struct operation {
@@ -23,11 +37,13 @@ struct operation {
     int (*progress)(struct operation *operation, struct tutti_error *error);
 
     struct fingerprint call;
+    bool begun;        /* told to the other ranks of the host, where they share memory */
     uint64_t sequence; /* number on its communicator, from 1 */
     int64_t started_ns, deadline_ns;
     struct operation_wait wait;       /* valid after TUTTI_PENDING */
     atomic_uint_fast64_t moved_bytes; /* received so far, headers included; changes exactly when there is
                                        * progress from a peer; any thread reads */
+    struct operation_input input;
 };
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <uv.h>
 #include "tensor/type.h"
+#include "tools/bench_peers.h"
 #include "tools/ranks.h"
 #include "tools/tools.h"
 
@@ -14,38 +15,64 @@
 static const char usage[] =
     "Usage: tutti bench OPERATION [OPTIONS]\n"
     "\n"
-    "Measures a collective between ranks of this host, which it starts itself, and checks every result.  "
-    "The\n"
-    "columns are those of nccl-tests.\n"
+    "Measures a collective between ranks of this host, which it starts itself, and checks the results.  The\n"
+    "columns are those of nccl-tests.  Where several transports or libraries take part they take turns, "
+    "batch\n"
+    "by batch, so that what changes on the machine from second to second changes for all.\n"
     "\n"
     "Operations: all_reduce, reduce, broadcast, all_gather, gather, scatter, reduce_scatter, all_to_all,\n"
-    "barrier\n"
+    "barrier.  The size is that of the larger of a rank's two buffers: of an all_gather, the whole vector.\n"
     "\n"
     "Options:\n"
     "      --ranks N          ranks (default: 2)\n"
-    "  -b, --minbytes SIZE    the smallest size, of the larger buffer (default: 4); also 64K, 1M, 1G\n"
+    "  -b, --minbytes SIZE    the smallest size (default: 4); also 64K, 1M, 1G\n"
     "  -e, --maxbytes SIZE    the largest (default: 64M)\n"
     "  -f, --stepfactor F     from one size to the next (default: 4)\n"
-    "  -n, --iters N          iterations of each size (default: what 0.3 s have room for, 5 at least)\n"
-    "  -w, --warmup_iters N   iterations before those (default: 5)\n"
+    "  -n, --iters N          calls in a batch (default: what 5 ms have room for, 50 ms with --skew)\n"
+    "  -w, --warmup_iters N   calls before a batch, fewer where they would take longer than that (default: "
+    "5)\n"
+    "      --rounds N         batches of each that takes part, at each size (default: 15)\n"
     "  -d, --datatype TYPE    float32 (default), float64, float16, bfloat16, complex64, int8, uint8, int16,\n"
     "                         int32, uint32, int64, uint64, bool\n"
     "  -o, --op REDUCTION     sum (default), product, min, max, avg, bit_and, bit_or, bit_xor, logical_and,\n"
     "                         logical_or, premultiplied_sum; not every type takes each\n"
     "  -r, --root RANK        of broadcast, reduce, gather and scatter (default: 0)\n"
+    "      --place WHERE      in, out or both (default): does a rank's result replace its input?\n"
+    "      --transports LIST  each of them takes part: shm,uds,tcp (default: one, as the environment says)\n"
+    "      --symmetric        tutti's buffers are symmetric memory (tutti_alloc)\n"
+    "      --vs LIST          who else takes part: openmpi (as it is, without CMA, and with malloc told to "
+    "keep\n"
+    "                         its memory), mpich; and limit, a program that does nothing but an all_reduce "
+    "in\n"
+    "                         memory that two processes share.  Adds a table of ratios.\n"
+    "      --skew US          each rank comes to each call 0 to US microseconds late, at random; the time "
+    "is\n"
+    "                         that from the last arrival to the last return\n"
     "  -a, --algorithm NAME   that one, instead of the one that would be chosen\n"
-    "      --algorithms       measure each of them beside the choice, by turns: a table of how good the "
-    "choice\n"
-    "                         is\n"
-    "      --rounds N         in which they take turns (default: 7)\n"
-    "      --transports LIST  measures each of them in turn: uds,tcp\n"
+    "      --algorithms       measure each of them beside the choice: a table of how good the choice is\n"
+    "                         (default: 7 rounds)\n"
     "      --bind             give each rank its own share of the processors\n"
     "  -J, --json FILE        write one JSON object a line for each result, too\n"
     "  -h, --help             show this help\n"
     "\n"
-    "Exit status: 1 when a result was wrong.\n";
+    "Processors: how the first two lie to each other, by a flag that goes to and fro before and after each\n"
+    "batch: smt, near, between or far.  Where enough batches of everyone had them alike, only those count.\n"
+    "\n"
+    "Exit status: 1 when a result of tutti's was wrong.\n";
 
-enum { OPTION_RANKS = 256, OPTION_TRANSPORTS, OPTION_BIND, OPTION_ALGORITHMS, OPTION_ROUNDS, OPTION_WORKER };
+enum {
+    OPTION_RANKS = 256,
+    OPTION_TRANSPORTS,
+    OPTION_BIND,
+    OPTION_ALGORITHMS,
+    OPTION_ROUNDS,
+    OPTION_PLACE,
+    OPTION_SYMMETRIC,
+    OPTION_VS,
+    OPTION_SKEW,
+    OPTION_SERVE,
+    OPTION_WORKER
+};
 
 static const struct option long_options[] = {
     {"ranks", required_argument, NULL, OPTION_RANKS},
@@ -63,7 +90,12 @@ static const struct option long_options[] = {
     {"transports", required_argument, NULL, OPTION_TRANSPORTS},
     {"bind", no_argument, NULL, OPTION_BIND},
     {"json", required_argument, NULL, 'J'},
-    {"worker", no_argument, NULL, OPTION_WORKER}, /* the ranks get it */
+    {"place", required_argument, NULL, OPTION_PLACE},
+    {"symmetric", no_argument, NULL, OPTION_SYMMETRIC},
+    {"vs", required_argument, NULL, OPTION_VS},
+    {"skew", required_argument, NULL, OPTION_SKEW},
+    {"serve", required_argument, NULL, OPTION_SERVE}, /* the ranks get one of these two */
+    {"worker", no_argument, NULL, OPTION_WORKER},
     {"help", no_argument, NULL, 'h'},
     {0},
 };
@@ -86,6 +118,26 @@ static int take_reduction(struct bench_options *options)
     options->reduction =
         (enum tutti_reduction)reduction_from_name(strcmp(optarg, "prod") == 0 ? "product" : optarg);
     return options->reduction != 0 ? 0 : usage_error(COMMAND, "-o: there is no reduction '%s'", optarg);
+}
+
+static int take_place(struct bench_options *options)
+{
+    options->places = strcmp(optarg, "in") == 0     ? BENCH_IN_PLACE
+                      : strcmp(optarg, "out") == 0  ? BENCH_OUT_OF_PLACE
+                      : strcmp(optarg, "both") == 0 ? BENCH_IN_PLACE | BENCH_OUT_OF_PLACE
+                                                    : 0;
+    return options->places != 0 ? 0
+                                : usage_error(COMMAND, "--place: '%s' is neither in, out nor both", optarg);
+}
+
+static int take_rivals(struct bench_options *options)
+{
+    char *unknown = bench_peers_unknown(optarg);
+    options->rivals = optarg;
+    int status =
+        unknown ? usage_error(COMMAND, "--vs: '%s' is neither openmpi, mpich nor limit", unknown) : 0;
+    free(unknown);
+    return status;
 }
 
 /* 0, or EXIT_USAGE after a complaint. */
@@ -127,6 +179,18 @@ static int take_option(struct bench_options *options, int option, char **argv)
     case 'J':
         options->json = optarg;
         return 0;
+    case OPTION_PLACE:
+        return take_place(options);
+    case OPTION_SYMMETRIC:
+        options->symmetric = true;
+        return 0;
+    case OPTION_VS:
+        return take_rivals(options);
+    case OPTION_SKEW:
+        return tools_number(COMMAND, "--skew", 0, BENCH_SKEW_US_MAX, &options->skew_us);
+    case OPTION_SERVE:
+        options->serve = optarg;
+        return 0;
     case OPTION_WORKER:
         options->worker = true;
         return 0;
@@ -153,6 +217,10 @@ static int take_operation(struct bench_options *options, int count, char **words
                            type_name((int)options->type));
     if (options->algorithm && options->algorithms)
         return usage_error(COMMAND, "--algorithms measures all, --algorithm one: give one of the two");
+    if (options->algorithms && (options->rivals || options->skew_us > 0))
+        return usage_error(COMMAND, "--algorithms goes with neither --vs nor --skew");
+    if (options->serve || options->worker)
+        return 0; /* the rest has been looked at by who started us */
     if (options->min_bytes > options->max_bytes)
         return usage_error(COMMAND, "-b %zu is more than -e %zu", options->min_bytes, options->max_bytes);
     if (options->root >= options->ranks)
@@ -161,7 +229,7 @@ static int take_operation(struct bench_options *options, int count, char **words
     return 0;
 }
 
-/* ---- The ranks ---------------------------------------------------------------------------------- */
+/* ---- The ranks of --algorithms ------------------------------------------------------------------- */
 
 static int run_ranks(const struct bench_options *options, const char *transport, char **arguments)
 {
@@ -199,7 +267,7 @@ static bool prepare_json(const char *path)
 }
 
 /* The ranks are this program with this command line, and with what tells them that they are ranks. */
-static int start(const struct bench_options *options, int argc, char **argv)
+static int start_comparison(const struct bench_options *options, int argc, char **argv)
 {
     static char name[] = BENCH_COMMAND, worker[] = "--worker";
     char program[4096];
@@ -233,7 +301,7 @@ int bench_command(int argc, char **argv)
                                     .min_bytes = 4,
                                     .max_bytes = 64u << 20,
                                     .factor = 4,
-                                    .rounds = 7,
+                                    .places = BENCH_OUT_OF_PLACE | BENCH_IN_PLACE,
                                     .warmup = 5};
     opterr = 0;
     for (int option;
@@ -245,5 +313,7 @@ int bench_command(int argc, char **argv)
     }
     if (take_operation(&options, argc - optind, argv + optind) != 0)
         return EXIT_USAGE;
-    return options.worker ? bench_work(&options) : start(&options, argc, argv);
+    if (options.serve || options.worker)
+        return bench_work(&options);
+    return options.algorithms ? start_comparison(&options, argc, argv) : bench_contest(&options);
 }

@@ -1,6 +1,22 @@
-/* `tutti bench`: what its parts share.  bench.c takes the command line and starts the ranks, bench_worker.c
- * is what each rank does, bench_algorithms.c measures all algorithms beside the one that is chosen,
- * bench_data.c makes and checks the data, bench_report.c prints. */
+/* `tutti bench`: what its parts share.
+ *
+ * Who takes part, tutti over each transport and its rivals, is a *contestant* (bench_peer.h): processes of
+ * its own that live over the whole run and are told batch by batch what to do, so that contestants take turns
+ * without starting anew, and those whose turn it is not sleep.
+ *
+ * bench.c           the command line
+ * bench_contest.c   sizes, rounds and batches; what comes of them
+ * bench_peers.c     which contestants there are, and how each is started
+ * bench_peer.c      the processes of one, and the lines that go to and fro
+ * bench_reply.c     those lines
+ * bench_placement.c how two processors lie to each other
+ * bench_statistics.c medians and percentiles
+ * bench_report.c, bench_ratio.c, bench_json.c  what is printed
+ * bench_worker.c    a rank of tutti: its communicator, its buffers, a call
+ * bench_serve.c     the loop of a contestant's rank that does what it is told, also of the rivals
+ * bench_algorithms.c measures all algorithms beside the one that is chosen, without contestants
+ * bench_batch.c     its batches, and those of `tutti tune`
+ * bench_data.c      makes and checks the data; the rivals' program uses it, too */
 #ifndef TUTTI_TOOLS_BENCH_H
 #define TUTTI_TOOLS_BENCH_H
 
@@ -14,6 +30,10 @@
 #define BENCH_ITERATIONS_MAX 1000000
 #define BENCH_RANKS_MAX      1024
 #define BENCH_ROUNDS_MAX     101
+#define BENCH_SINGLES_MAX    4096 /* calls of a batch that are timed one by one */
+#define BENCH_SKEW_US_MAX    1000000
+
+enum bench_place { BENCH_OUT_OF_PLACE = 1, BENCH_IN_PLACE = 2 };
 
 struct bench_options {
     enum tutti_operation operation;
@@ -23,19 +43,26 @@ struct bench_options {
     int ranks;
     size_t min_bytes, max_bytes;
     int factor;
-    int iterations; /* 0: by time */
+    int iterations; /* of a batch; 0: by time */
     int warmup;
-    bool bind;
-    const char *transports; /* "uds,tcp": each in turn; NULL: as the environment says */
+    int rounds; /* in which contestants, or algorithms, take turns; 0: the default of either */
+    int skew_us;
+    unsigned places; /* of enum bench_place */
+    bool bind, symmetric;
+    const char *transports; /* "uds,tcp": each is a contestant; NULL: one, as the environment says */
+    const char *rivals;     /* "openmpi,mpich"; NULL: none */
     const char *json;       /* a file; NULL: none */
     const char *algorithm;  /* instead of the one that is chosen; NULL: choose */
     bool algorithms;        /* measures each of them, and the choice */
-    int rounds;             /* likewise: in which they take turns */
-    bool worker;            /* this process is one of the ranks */
+    const char *serve;      /* this process is a rank of a contestant; its pipes are there */
+    bool worker;            /* this process is a rank of --algorithms */
 };
 
-/* A rank's work; the exit status. */
-int bench_work(const struct bench_options *options);
+/* All contestants, from the first size to the last; the exit status. */
+int bench_contest(const struct bench_options *options);
+
+/* The size after `bytes` (0: the first); 0 after the last. */
+size_t bench_next_size(const struct bench_options *options, size_t bytes);
 
 /* ---- Data --------------------------------------------------------------------------------------- */
 
@@ -56,44 +83,44 @@ bool bench_takes(int operation); /* can it be measured? */
 size_t bench_send_count(const struct bench_case *which);
 size_t bench_recv_count(const struct bench_case *which);
 
+/* The size as nccl-tests counts it, of the larger of the two buffers; and the count that makes it at most
+ * `bytes`, but at least 1. */
+size_t bench_bytes(const struct bench_case *which);
+size_t bench_count_for(const struct bench_case *which, size_t bytes);
+
 /* What the rank's input is multiplied by, where the reduction does that. */
 double bench_factor(const struct bench_case *which, int rank);
 
 /* This rank's input: small whole numbers, so that every type holds the result exactly. */
 void bench_fill(const struct bench_case *which, void *send);
 
+/* Fresh input, and output that holds nothing right: for a call whose result is looked at. */
+void bench_fill_for_check(const struct bench_case *which, void *send, void *recv);
+
 /* The elements of this rank's output that are not what they must be. */
 size_t bench_count_wrong(const struct bench_case *which, const void *recv);
 
 /* ---- Results ------------------------------------------------------------------------------------ */
 
-struct bench_result {
-    double p50_us, p99_us;
-    double cpu_s; /* of all ranks, in the measured iterations */
-    int64_t wrong;
-};
-
+/* Of one contestant at one size, in place or not. */
 struct bench_row {
-    const struct bench_case *which;
-    const char *transport;
-    struct bench_result out_of_place, in_place; /* a barrier has only the first */
-};
-
-struct bench_totals {
-    double busbw_sum;
-    int measurements;
+    const char *peer;      /* "tutti", "openmpi-nocma": borrowed, as all text here */
+    const char *transport; /* "shm", "mpi" */
+    struct bench_case which;
+    bool symmetric;
+    int skew_us;
+    double p50_us, p99_us, p999_us;
+    double cpu_s; /* of all ranks, in the measured calls */
     int64_t wrong;
+    int batches;        /* that the figures are from */
+    const char *placed; /* how the processors lay in these; "any" where it changed too often to choose */
 };
 
-/* `bytes` as nccl-tests counts them: of the larger of the two buffers. */
-size_t bench_bytes(const struct bench_case *which);
+double bench_algbw(const struct bench_row *row); /* GB/s */
+double bench_busbw(const struct bench_row *row); /* likewise */
 
-void bench_print_header(const struct bench_options *options, const char *transport, int size);
-void bench_print_row(const struct bench_row *row, struct bench_totals *totals);
-void bench_print_totals(const struct bench_totals *totals);
-
-/* The same row as one JSON object a line for each of the two. */
-void bench_print_json(FILE *out, const struct bench_row *row);
+void bench_print_columns(const struct bench_options *options);
+void bench_print_row(const struct bench_row *row);
 
 /* ---- A rank ------------------------------------------------------------------------------------- */
 
@@ -103,39 +130,28 @@ struct bench_worker {
     int rank, size;
     char transport[16]; /* of the link to the next rank; "none" without one */
     uint8_t *send, *recv;
-    double *times;     /* of this rank, in seconds */
-    size_t times_max;  /* room for so many */
-    double *all_times; /* rank 0: of all */
-    struct bench_totals totals;
-    FILE *json; /* rank 0, when asked for */
+    int64_t wrong; /* of all ranks, on rank 0 */
+    FILE *json;    /* rank 0 of --algorithms, when asked for */
 };
 
-/* The size after `bytes` (0: the first); 0 after the last. */
-size_t bench_next_size(const struct bench_options *options, size_t bytes);
+/* A rank's work, of a contestant or of --algorithms; the exit status. */
+int bench_work(const struct bench_options *options);
 
 /* The case of `bytes`, at least one element for each rank; out of place. */
-struct bench_case bench_case_of(const struct bench_worker *worker, size_t bytes);
+struct bench_case bench_case_of(const struct bench_options *options, size_t bytes, int rank);
 
-/* The following return a status of tutti's. */
+/* Where input and output of the call lie in two buffers. */
+void bench_buffers(const struct bench_case *which, uint8_t *first, uint8_t *second, uint8_t **send,
+                   uint8_t **recv);
 
-/* `count` calls, whose times go to worker->times from `first` on; the CPU time is added to *cpu_s. */
-int bench_iterate(const struct bench_worker *worker, const struct bench_case *which, int first, int count,
-                  double *cpu_s);
+/* A status of tutti's. */
+int bench_call(tutti_comm *comm, const struct bench_case *which, const void *send, void *recv);
 
-/* One call with fresh input, whose result is looked at. */
-int bench_check(const struct bench_worker *worker, const struct bench_case *which, size_t *wrong);
+/* Says on standard error what such a status means, unless it is no error; returns it. */
+int bench_complain_of(tutti_comm *comm, int status);
 
-/* `count` calls; *us becomes the median of the times that the slowest rank took, the same on every rank. */
-int bench_measure_batch(const struct bench_worker *worker, const struct bench_case *which, int count,
-                        double *us);
-
-/* How many calls of `us` microseconds make a batch, where rivals take turns. */
-int bench_batch_for(const struct bench_worker *worker, double us);
-
-double bench_median(double *values, int count); /* sorts them */
-
-/* Measures all algorithms of every size beside the choice; prints a table, and a JSON object for each size.
- */
+/* Measures all algorithms of every size beside the choice; prints a table, and a JSON object for each size;
+ * a status of tutti's. */
 int bench_compare_algorithms(struct bench_worker *worker);
 
 #endif

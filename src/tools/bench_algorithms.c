@@ -8,10 +8,12 @@
 #include "algorithm/algorithm.h"
 #include "tensor/type.h"
 #include "tools/bench.h"
-#include "tools/tools.h"
+#include "tools/bench_batch.h"
+#include "tools/bench_statistics.h"
 
-#define CANDIDATES_MAX 17  /* the choice, and the algorithms of one operation */
+#define CANDIDATES_MAX 18  /* the choice, and the algorithms of one operation */
 #define HOPELESS       4.0 /* times slower than the best: not measured where it is predicted so, too */
+#define ROUNDS         7
 
 struct candidate {
     const char *name; /* NULL: as chosen */
@@ -24,7 +26,8 @@ struct candidate {
 struct comparison {
     struct bench_worker *worker;
     struct candidate candidates[CANDIDATES_MAX];
-    int count;                  /* the first is the choice */
+    int count; /* the first is the choice */
+    int rounds;
     struct tutti_choice choice; /* for this size */
     double log_ratios, worst_ratio;
     size_t worst_bytes;
@@ -70,35 +73,38 @@ static bool is_measured(const struct comparison *comparison, const struct candid
 }
 
 /* A result that is right, links that are open and a first impression of the time. */
-static int warm_up(struct bench_worker *worker, const struct bench_case *which, double *us)
+static int warm_up(struct comparison *comparison, const struct bench_case *which, double *us)
 {
-    size_t wrong = 0;
-    int status = bench_check(worker, which, &wrong);
-    double wrongs = (double)wrong;
+    struct bench_worker *worker = comparison->worker;
+    uint8_t *send, *recv;
+    bench_buffers(which, worker->send, worker->recv, &send, &recv);
+    bench_fill_for_check(which, send, recv);
+    int status = bench_call(worker->comm, which, send, recv);
+    int64_t wrong = status == TUTTI_OK ? (int64_t)bench_count_wrong(which, recv) : 0;
     if (status == TUTTI_OK)
-        status = tutti_all_reduce(worker->comm, &wrongs, &wrongs, 1, TUTTI_FLOAT64, TUTTI_SUM);
-    worker->totals.wrong += (int64_t)wrongs;
+        status = tutti_all_reduce(worker->comm, &wrong, &wrong, 1, TUTTI_INT64, TUTTI_SUM);
+    worker->wrong += wrong;
     return status == TUTTI_OK ? bench_measure_batch(worker, which, 1, us) : status;
 }
 
 static int measure_rounds(struct comparison *comparison, struct bench_case *which)
 {
-    struct bench_worker *worker = comparison->worker;
-    int rounds = worker->options->rounds, batch[CANDIDATES_MAX], status = TUTTI_OK;
+    int batch[CANDIDATES_MAX], status = TUTTI_OK;
     for (int i = 0; i < comparison->count && status == TUTTI_OK; i++) {
         double us = 0;
         which->algorithm = comparison->candidates[i].name;
         if (is_measured(comparison, &comparison->candidates[i]))
-            status = warm_up(worker, which, &us);
-        batch[i] = bench_batch_for(worker, us);
+            status = warm_up(comparison, which, &us);
+        batch[i] = bench_batch_for(us);
     }
-    for (int round = 0; round < rounds; round++) {
+    for (int round = 0; round < comparison->rounds; round++) {
         for (int turn = 0; turn < comparison->count && status == TUTTI_OK; turn++) {
             int i = (turn + round) % comparison->count;
             struct candidate *candidate = &comparison->candidates[i];
             which->algorithm = candidate->name;
             if (is_measured(comparison, candidate))
-                status = bench_measure_batch(worker, which, batch[i], &candidate->round_us[round]);
+                status =
+                    bench_measure_batch(comparison->worker, which, batch[i], &candidate->round_us[round]);
         }
     }
     return status;
@@ -109,15 +115,14 @@ static int measure_rounds(struct comparison *comparison, struct bench_case *whic
 /* Sets the medians; returns the fastest of those that were named. */
 static const struct candidate *summarize(struct comparison *comparison)
 {
-    int rounds = comparison->worker->options->rounds;
     const struct candidate *best = NULL;
     for (int i = 0; i < comparison->count; i++) {
         struct candidate *candidate = &comparison->candidates[i];
         double sorted[BENCH_ROUNDS_MAX];
-        memcpy(sorted, candidate->round_us, (size_t)rounds * sizeof *sorted);
+        memcpy(sorted, candidate->round_us, sizeof sorted);
         if (!is_measured(comparison, candidate))
             continue;
-        candidate->median_us = bench_median(sorted, rounds);
+        candidate->median_us = bench_median(sorted, (size_t)comparison->rounds);
         if (candidate->name && (!best || candidate->median_us < best->median_us))
             best = candidate;
     }
@@ -133,10 +138,9 @@ static const struct candidate *summarize(struct comparison *comparison)
 static double ratio_of(const struct comparison *comparison, const struct candidate *best)
 {
     double ratios[BENCH_ROUNDS_MAX];
-    int rounds = comparison->worker->options->rounds;
-    for (int round = 0; round < rounds; round++)
+    for (int round = 0; round < comparison->rounds; round++)
         ratios[round] = comparison->candidates[0].round_us[round] / best->round_us[round];
-    return bench_median(ratios, rounds);
+    return bench_median(ratios, (size_t)comparison->rounds);
 }
 
 static void print_json(const struct comparison *comparison, const struct bench_case *which,
@@ -182,14 +186,15 @@ static void print_row(struct comparison *comparison, const struct bench_case *wh
         print_json(comparison, which, best, ratio);
 }
 
-static void print_header(const struct bench_worker *worker)
+static void print_header(const struct comparison *comparison)
 {
+    const struct bench_worker *worker = comparison->worker;
     printf("# tutti bench %s --algorithms: n = %d ranks on this host, transport %s, %s, version %s\n",
            operation_name((int)worker->options->operation), worker->size, worker->transport,
            type_name((int)worker->options->type), tutti_version());
     printf("# time: median of %d rounds in which all algorithms take turns; ratio: median of the rounds' "
            "ratios\n",
-           worker->options->rounds);
+           comparison->rounds);
     printf("# %10s %-19s %3s %11s %11s   %-19s %11s %7s\n", "size (B)", "chosen", "ch", "predicted",
            "time (us)", "best", "time (us)", "ratio");
     fflush(stdout);
@@ -199,8 +204,8 @@ static void print_totals(const struct comparison *comparison)
 {
     printf("# ratio: geometric mean %.3f, worst %.2f at %zu bytes\n",
            exp(comparison->log_ratios / comparison->sizes), comparison->worst_ratio, comparison->worst_bytes);
-    printf("# Out of bounds values : %lld %s\n#\n", (long long)comparison->worker->totals.wrong,
-           comparison->worker->totals.wrong == 0 ? "OK" : "FAILED");
+    printf("# Out of bounds values : %lld %s\n#\n", (long long)comparison->worker->wrong,
+           comparison->worker->wrong == 0 ? "OK" : "FAILED");
     fflush(stdout);
 }
 
@@ -214,7 +219,7 @@ static bool is_in_place(enum tutti_operation operation)
 
 static int compare_size(struct comparison *comparison, size_t bytes)
 {
-    struct bench_case which = bench_case_of(comparison->worker, bytes);
+    struct bench_case which = bench_case_of(comparison->worker->options, bytes, comparison->worker->rank);
     which.in_place = is_in_place(which.operation);
     predict(comparison, &which);
     int status = measure_rounds(comparison, &which);
@@ -232,12 +237,16 @@ int bench_compare_algorithms(struct bench_worker *worker)
     if (!comparison)
         return TUTTI_ERR_MEMORY;
     comparison->worker = worker;
+    comparison->rounds = worker->options->rounds > 0 ? worker->options->rounds : ROUNDS;
     comparison->count = 1;
     for (size_t i = 0; i < algorithm_count && comparison->count < CANDIDATES_MAX; i++)
         if (algorithms[i].operation == (int)worker->options->operation)
             comparison->candidates[comparison->count++].name = algorithms[i].name;
+    const struct algorithm *shared = algorithm_shared((int)worker->options->operation);
+    if (shared && comparison->count < CANDIDATES_MAX)
+        comparison->candidates[comparison->count++].name = shared->name;
     if (worker->rank == 0)
-        print_header(worker);
+        print_header(comparison);
     int status = TUTTI_OK;
     for (size_t bytes = bench_next_size(worker->options, 0); status == TUTTI_OK && bytes > 0;
          bytes = bench_next_size(worker->options, bytes))

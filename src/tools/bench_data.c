@@ -9,6 +9,8 @@
 
 #define TILE_BYTES 4096 /* compared at once; holds whole periods of every type */
 
+#define POISON 0xA5 /* in an output that is about to be checked */
+
 /* More ranks than these add nothing, so that float16 and bfloat16 hold every sum. */
 #define ADDING_RANKS 64
 
@@ -66,8 +68,8 @@ static void put_element(struct period *period, const struct bench_case *which, u
         element.u64 = value;
         break;
     }
-    memcpy(period->bytes + period->size, &element, tutti_type_size(which->type));
-    period->size += tutti_type_size(which->type);
+    memcpy(period->bytes + period->size, &element, type_size((int)which->type));
+    period->size += type_size((int)which->type);
 }
 
 /* ---- What ranks contribute, and what comes of it ------------------------------------------------ */
@@ -179,9 +181,25 @@ size_t bench_recv_count(const struct bench_case *which)
     return which->count * (size_t)recv_parts(which);
 }
 
+size_t bench_bytes(const struct bench_case *which)
+{
+    size_t send = bench_send_count(which), recv = bench_recv_count(which);
+    return (send > recv ? send : recv) * type_size((int)which->type);
+}
+
+size_t bench_count_for(const struct bench_case *which, size_t bytes)
+{
+    struct bench_case one = *which;
+    if (which->operation == TUTTI_BARRIER)
+        return 0;
+    one.count = 1;
+    size_t unit = bench_bytes(&one);
+    return bytes > unit ? bytes / unit : 1;
+}
+
 void bench_fill(const struct bench_case *which, void *send)
 {
-    size_t part_bytes = which->count * tutti_type_size(which->type);
+    size_t part_bytes = which->count * type_size((int)which->type);
     uint8_t *bytes = send;
     for (int part = 0; part < send_parts(which); part++, bytes += part_bytes) {
         struct period period = {.size = 0};
@@ -191,6 +209,22 @@ void bench_fill(const struct bench_case *which, void *send)
             memcpy(bytes + done, period.bytes,
                    part_bytes - done < period.size ? part_bytes - done : period.size);
     }
+}
+
+/* Nothing but what the root has is the input: no other rank may have it beforehand. */
+static bool has_input(const struct bench_case *which)
+{
+    bool from_root_only = which->operation == TUTTI_BROADCAST || which->operation == TUTTI_SCATTER;
+    return !from_root_only || which->rank == which->root;
+}
+
+void bench_fill_for_check(const struct bench_case *which, void *send, void *recv)
+{
+    size_t element_bytes = type_size((int)which->type);
+    memset(recv, POISON, bench_recv_count(which) * element_bytes);
+    bench_fill(which, send);
+    if (!has_input(which))
+        memset(send, POISON, bench_send_count(which) * element_bytes);
 }
 
 /* Elements of `bytes` that differ from the period, repeated. */
@@ -232,7 +266,7 @@ static bool has_output(const struct bench_case *which)
 
 size_t bench_count_wrong(const struct bench_case *which, const void *recv)
 {
-    size_t element_bytes = tutti_type_size(which->type), wrong = 0;
+    size_t element_bytes = type_size((int)which->type), wrong = 0;
     const uint8_t *bytes = recv;
     for (int part = 0; part < recv_parts(which) && has_output(which); part++) {
         struct period period = expected(which, part);

@@ -36,90 +36,64 @@ static const char *bus_factor_text(enum tutti_operation operation)
     }
 }
 
-size_t bench_bytes(const struct bench_case *which)
+double bench_algbw(const struct bench_row *row)
 {
-    size_t send = bench_send_count(which), recv = bench_recv_count(which);
-    return (send > recv ? send : recv) * tutti_type_size(which->type);
+    return row->p50_us > 0 ? (double)bench_bytes(&row->which) / row->p50_us / 1e3 : 0;
 }
 
-static double algorithm_bandwidth(const struct bench_case *which, const struct bench_result *result)
+double bench_busbw(const struct bench_row *row)
 {
-    return result->p50_us > 0 ? (double)bench_bytes(which) / result->p50_us / 1e3 : 0;
+    return bench_algbw(row) * bus_factor(row->which.operation, row->which.size);
 }
 
-void bench_print_header(const struct bench_options *options, const char *transport, int size)
+static void print_meanings(const struct bench_options *options)
 {
-    printf("# tutti bench %s: n = %d ranks on this host, transport %s, version %s\n",
-           operation_name(options->operation), size, transport, tutti_version());
-    printf("# time: median over the iterations of the slowest rank's time; algbw = size / time; busbw = %s\n",
-           bus_factor_text(options->operation));
+    if (options->skew_us > 0)
+        printf(
+            "# time: percentiles of all calls, from the last rank's arrival to the last rank's return; each "
+            "rank arrives 0 to %d us late\n",
+            options->skew_us);
+    else
+        printf(
+            "# time: p50 is the median over the batches of the mean time of a call on the slowest rank; p99 "
+            "is of single calls\n");
+    printf("# algbw = size / p50; busbw = %s\n", bus_factor_text(options->operation));
     if (operation_has_root((int)options->operation))
-        printf("# a barrier precedes each iteration, outside of the measured time\n");
+        printf("# a barrier precedes each call, outside of the measured time\n");
+    if (options->symmetric)
+        printf("# tutti's buffers are symmetric memory\n");
     if (options->algorithm)
         printf("# algorithm: %s\n", options->algorithm);
-    printf("#\n# %10s %12s %9s %8s %5s   %-36s   %s\n", "", "", "", "", "", "out of place", "in place");
-    printf("# %10s %12s %9s %8s %5s %10s %9s %9s %7s %10s %9s %9s %7s\n", "size", "count", "type", "redop",
-           "root", "time", "algbw", "busbw", "#wrong", "time", "algbw", "busbw", "#wrong");
-    printf("# %10s %12s %9s %8s %5s %10s %9s %9s %7s %10s %9s %9s %7s\n", "(B)", "(elements)", "", "", "",
-           "(us)", "(GB/s)", "(GB/s)", "", "(us)", "(GB/s)", "(GB/s)", "");
+}
+
+void bench_print_columns(const struct bench_options *options)
+{
+    bool skewed = options->skew_us > 0;
+    print_meanings(options);
+    printf("#\n# %12s %12s %9s %8s %5s %5s %-14s %-6s %10s %10s", "size", "count", "type", "redop", "root",
+           "place", "library", "over", "p50", "p99");
+    if (skewed)
+        printf(" %10s", "p99.9");
+    printf(" %9s %9s %7s %s\n", "algbw", "busbw", "#wrong", "processors");
+    printf("# %12s %12s %9s %8s %5s %5s %-14s %-6s %10s %10s", "(B)", "(elements)", "", "", "", "", "", "",
+           "(us)", "(us)");
+    if (skewed)
+        printf(" %10s", "(us)");
+    printf(" %9s %9s\n", "(GB/s)", "(GB/s)");
     fflush(stdout);
 }
 
-static void print_half(const struct bench_case *which, const struct bench_result *result,
-                       struct bench_totals *totals)
+void bench_print_row(const struct bench_row *row)
 {
-    double algbw = algorithm_bandwidth(which, result);
-    double busbw = algbw * bus_factor(which->operation, which->size);
-    printf(" %10.2f %9.3f %9.3f %7lld", result->p50_us, algbw, busbw, (long long)result->wrong);
-    totals->busbw_sum += busbw;
-    totals->measurements++;
-    totals->wrong += result->wrong;
-}
-
-void bench_print_row(const struct bench_row *row, struct bench_totals *totals)
-{
-    const struct bench_case *which = row->which;
+    const struct bench_case *which = &row->which;
     bool is_barrier = which->operation == TUTTI_BARRIER;
-    printf("%12zu %12zu %9s %8s %5d", bench_bytes(which), which->count,
+    printf("%14zu %12zu %9s %8s %5d %5s %-14s %-6s %10.2f %10.2f", bench_bytes(which), which->count,
            is_barrier ? "none" : type_name((int)which->type),
            operation_reduces((int)which->operation) ? reduction_name((int)which->reduction) : "none",
-           operation_has_root((int)which->operation) ? which->root : -1);
-    print_half(which, &row->out_of_place, totals);
-    if (is_barrier)
-        printf(" %10s %9s %9s %7s", "N/A", "N/A", "N/A", "N/A");
-    else
-        print_half(which, &row->in_place, totals);
-    putchar('\n');
+           operation_has_root((int)which->operation) ? which->root : -1, which->in_place ? "in" : "out",
+           row->peer, row->transport, row->p50_us, row->p99_us);
+    if (row->skew_us > 0)
+        printf(" %10.2f", row->p999_us);
+    printf(" %9.3f %9.3f %7lld %s\n", bench_algbw(row), bench_busbw(row), (long long)row->wrong, row->placed);
     fflush(stdout);
-}
-
-void bench_print_totals(const struct bench_totals *totals)
-{
-    printf("# Out of bounds values : %lld %s\n", (long long)totals->wrong,
-           totals->wrong == 0 ? "OK" : "FAILED");
-    printf("# Avg bus bandwidth    : %.4f\n#\n",
-           totals->measurements > 0 ? totals->busbw_sum / totals->measurements : 0);
-    fflush(stdout);
-}
-
-static void print_object(FILE *out, const struct bench_row *row, bool in_place)
-{
-    const struct bench_case *which = row->which;
-    const struct bench_result *result = in_place ? &row->in_place : &row->out_of_place;
-    double algbw = algorithm_bandwidth(which, result);
-    fprintf(out,
-            "{\"op\": \"%s\", \"peer\": \"tutti\", \"transport\": \"%s\", \"ranks\": %d, \"bytes\": %zu, "
-            "\"type\": \"%s\", \"in_place\": %s, \"symmetric\": false, \"p50_us\": %.3f, \"p99_us\": %.3f, "
-            "\"algbw_GBps\": %.6f, \"busbw_GBps\": %.6f, \"wrong\": %lld, \"cpu_s\": %.6f}\n",
-            operation_name(which->operation), row->transport, which->size, bench_bytes(which),
-            which->operation == TUTTI_BARRIER ? "none" : type_name((int)which->type),
-            in_place ? "true" : "false", result->p50_us, result->p99_us, algbw,
-            algbw * bus_factor(which->operation, which->size), (long long)result->wrong, result->cpu_s);
-}
-
-void bench_print_json(FILE *out, const struct bench_row *row)
-{
-    print_object(out, row, false);
-    if (row->which->operation != TUTTI_BARRIER)
-        print_object(out, row, true);
 }
