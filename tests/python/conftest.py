@@ -150,15 +150,20 @@ def group(request):
     return _groups.setdefault(request.param, Group(request.param))
 
 
-@pytest.fixture(params=[1, 2, 3, 4, 5], ids="{} ranks".format)
+@pytest.fixture(
+    params=[(1, None), (2, None), (3, None), (4, None), (5, None), (3, "uds"), (4, "tcp")],
+    ids=lambda param: f"{param[0]} ranks" + (f" over {param[1]}" if param[1] else ""),
+)
 def any_group(request):
-    """Groups of 1 to 5 processes, for what depends on their number."""
-    return _groups.setdefault(request.param, Group(request.param))
+    """Groups of 1 to 5 processes, for what depends on their number; they share memory but for two of them."""
+    size, transports = request.param
+    return _groups.setdefault(request.param if transports else size, Group(size, transports))
 
 
-@pytest.fixture(params=["uds,tcp", "tcp"])
+@pytest.fixture(params=["shm,tcp", "uds,tcp", "tcp"])
 def two_hosts(request):
-    """A group of 2 processes on each of 2 hosts: Unix sockets within a host and TCP between them, or TCP alone."""
+    """A group of 2 processes on each of 2 hosts, with shared memory, Unix sockets or TCP within a host, and TCP between
+    them."""
     key = (4, request.param, 2)
     return _groups.setdefault(key, Group(*key))
 

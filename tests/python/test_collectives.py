@@ -331,5 +331,5 @@ def test_the_communicator_knows_its_rank_size_and_links(group):
         assert [link["peer"] for link in links[:2]] == [(rank + 1) % size, (rank - 1) % size]
         assert {link["peer"] for link in links} <= set(range(size)) - {rank}  # others come as calls need them
         for link in links:
-            assert link["transport"] in ("uds", "tcp") and isinstance(link["host"], str)
+            assert link["transport"] in ("shm", "uds", "tcp") and isinstance(link["host"], str)
         assert links[0]["sent_bytes"] > 0 and links[1]["received_bytes"] > 0

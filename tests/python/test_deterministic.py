@@ -59,9 +59,12 @@ def test_deterministic_sums_have_the_same_bits_over_every_transport_and_layout(r
         np.testing.assert_array_equal(np.load(tmp_path / f"sum-{count}.npy"), total)
     hosts = ["red", "blue", "red", "blue"][:size]
     for settings in (
+        {"transports": "shm"},
+        {"transports": "shm", "slice_bytes": 8192},
         {"transports": "tcp"},
         {"transports": "uds", "slice_bytes": 8192},
         {"transports": "tcp", "hosts": hosts},
+        {"transports": "shm,tcp", "hosts": hosts},
     ):
         assert _digests(run_ranks, size, **settings) == expected, settings
 

@@ -493,7 +493,7 @@ with tutti.init() as comm:
             report(moved=error.moved_bytes)
         signal_peers(str(comm.rank))
 """
-    first, second = _facts(run_ranks(3, script), 0, 1)
+    first, second = _facts(run_ranks(3, script, TUTTI_TRANSPORTS="uds"), 0, 1)
     assert first["moved"] == 0          # all that it could have comes from rank 2, which does not take part
     assert 0 < second["moved"] < 2_400_000  # what rank 0 could send without having heard of rank 2
 

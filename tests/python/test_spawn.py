@@ -22,7 +22,8 @@ def _settings(comm):
 
 
 def test_spawn_passes_settings_on():
-    assert tutti.spawn(_settings, 2, timeout=60, transports="uds") == [(["uds", "uds"], "1")] * 2
+    for transport in "shm", "uds", "tcp":
+        assert tutti.spawn(_settings, 2, timeout=60, transports=transport) == [([transport] * 2, "1")] * 2
 
 
 def _fails(comm, failing):
