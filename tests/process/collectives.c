@@ -2,9 +2,11 @@
  * way that tutti.h offers, through the public interface alone.  Each element of each result is checked, as
  * are the bytes around it.  Runs in any group of 1 to 8 ranks:
  *
- *     tutti run -n 4 -- collectives [--expect-transport uds|tcp] [--print-links] [--print-digest]
- *                                   [--hierarchical] [--large | --brief | --striped]
+ *     tutti run -n 4 -- collectives [--expect-transport shm|uds|tcp] [--print-links] [--print-digest]
+ *                                   [--hierarchical] [--symmetric all|some] [--large | --brief | --striped]
  *
+ * With shm expected, shared memory must carry what it can; with uds or tcp, nothing.  --symmetric takes the
+ * buffers of all calls, or of some ranks in some calls, from tutti_alloc().
  * --brief leaves out the product of all types, reductions and counts; --hierarchical demands that
  * hierarchical algorithms may be used; --print-digest prints a number that depends on every bit of results
  * which rounding makes depend on the order of the reduction; --striped does nothing but reduce vectors that
@@ -19,6 +21,7 @@
 
 static struct {
     const char *transport;
+    enum where where;
     bool print_links, print_digest, hierarchical, large, brief, striped;
 } options;
 
@@ -86,8 +89,10 @@ static void test_matrix(struct job *job)
 
 /* ---- Every algorithm --------------------------------------------------------------------------- */
 
-#define ALGORITHMS_MAX 8
-#define HIERARCHICAL   "hierarchical"
+#define ALGORITHMS_MAX   8
+#define HIERARCHICAL     "hierarchical"
+#define SHARED           "shared" /* in the memory of a host, without links */
+#define SHARED_TRANSPORT "shm"
 
 static const struct {
     enum tutti_operation op;
@@ -160,6 +165,34 @@ static void sweep_algorithm(struct job *job, const struct operation_shape *shape
         struct tutti_call call = {.op = shape->op, .count = counts[c], .algorithm = name};
         next_kind(&call, shape->reduces);
         vary(job, shape, &call, ISSUE_BLOCKING);
+    }
+}
+
+/* Ranks that share memory use it for these, unless another algorithm is asked for; others cannot. */
+static void test_shared_memory(struct job *job)
+{
+    static const enum tutti_operation served[] = {TUTTI_BARRIER,        TUTTI_ALL_REDUCE, TUTTI_ALL_GATHER,
+                                                  TUTTI_REDUCE_SCATTER, TUTTI_BROADCAST,  TUTTI_GATHER};
+    bool expected = options.transport != NULL && strcmp(options.transport, SHARED_TRANSPORT) == 0;
+    for (size_t i = 0; job->size > 1 && i < sizeof served / sizeof served[0]; i++) {
+        struct tutti_choice choice = TUTTI_CHOICE_INIT;
+        struct tutti_call call = {
+            .op = served[i], .count = 1000, .type = TUTTI_FLOAT32, .reduction = TUTTI_SUM};
+        if (served[i] == TUTTI_BARRIER)
+            call = (struct tutti_call){.op = TUTTI_BARRIER};
+        expect(job, NULL, tutti_get_choice(job->comm, &call, &choice));
+        bool chosen = strcmp(choice.algorithm, SHARED) == 0;
+        if (options.transport != NULL && chosen != expected)
+            fail(job, NULL, "operation %d would run by %s over %s", (int)call.op, choice.algorithm,
+                 options.transport);
+        call.algorithm = SHARED;
+        int status = tutti_get_choice(job->comm, &call, &choice);
+        if (status != (chosen ? TUTTI_OK : TUTTI_ERR_ARGUMENT))
+            fail(job, NULL, "asked for %s, operation %d got %s", SHARED, (int)call.op,
+                 tutti_error_name(status));
+        for (int o = 0; chosen && o < OPERATIONS; o++)
+            if (operations[o].op == call.op)
+                sweep_algorithm(job, &operations[o], SHARED);
     }
 }
 
@@ -442,6 +475,7 @@ static bool parse_options(int argc, char **argv)
                                           {"large", no_argument, NULL, 'l'},
                                           {"brief", no_argument, NULL, 'b'},
                                           {"striped", no_argument, NULL, 's'},
+                                          {"symmetric", required_argument, NULL, 'm'},
                                           {NULL, 0, NULL, 0}};
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         if (option == '?')
@@ -453,6 +487,8 @@ static bool parse_options(int argc, char **argv)
         options.large |= option == 'l';
         options.brief |= option == 'b';
         options.striped |= option == 's';
+        if (option == 'm')
+            options.where = strcmp(optarg, "all") == 0 ? WHERE_SYMMETRIC : WHERE_MIXED;
     }
     return true;
 }
@@ -463,6 +499,7 @@ int main(int argc, char **argv)
     if (!parse_options(argc, argv))
         return 2;
     job_init(&job);
+    job.where = options.where;
     if (options.large) {
         test_large(&job);
     } else if (options.striped) {
@@ -471,6 +508,7 @@ int main(int argc, char **argv)
         if (!options.brief)
             test_matrix(&job);
         test_algorithms(&job);
+        test_shared_memory(&job);
         test_same_bits(&job);
         test_fused(&job);
         test_several_at_once(&job);

@@ -1,6 +1,5 @@
 """The tutti command: how it starts, watches and ends processes, and what it says about a wrong command line."""
 
-import json
 import os
 import pathlib
 import re
@@ -240,76 +239,29 @@ class Rendezvous(Case):
         self.run_command("rendezvous", "--listen", address, status=1).expect(f"{address}: the port is taken")
 
 
-class Bench(Case):
-    OPERATIONS = "all_reduce reduce broadcast all_gather gather scatter reduce_scatter all_to_all barrier".split()
-    INTEGERS = "int8 uint8 int16 int32 uint32 int64 uint64".split()
-    FLOATS = "float32 float64 float16 bfloat16".split()
-
-    def test_every_operation_is_measured_and_right_on_each_transport(self):
-        for operation in self.OPERATIONS:
-            with self.subTest(operation), tempfile.NamedTemporaryFile("r", suffix=".json") as rows_file:
-                process = self.run_command("bench", operation, "--ranks", "3", "-b", "4", "-e", "4K", "-f", "32",
-                                           "-n", "5", "--transports", "uds,tcp", "-J", rows_file.name)
-                self.assertEqual(process.text().count("# Out of bounds values : 0 OK"), 2)
-                rows = [json.loads(line) for line in rows_file]
-                self.assertEqual({row["transport"] for row in rows}, {"uds", "tcp"})
-                for row in rows:
-                    self.assertEqual((row["op"], row["peer"], row["ranks"], row["wrong"]),
-                                     (operation, "tutti", 3, 0))
-                    self.assertGreater(row["p50_us"], 0)
-                    self.assertGreaterEqual(row["p99_us"], row["p50_us"])
-                count = 2 if operation == "barrier" else 2 * 2 * 3
-                self.assertEqual(len(rows), count)
-
-    def reductions(self, kind):
-        """Those that the type takes, as tutti.h says."""
-        if kind == "complex64":
-            return "sum product avg premultiplied_sum".split()
-        common = "sum product min max".split()
-        bits = "bit_and bit_or bit_xor logical_and logical_or".split()
-        return common + {"bool": bits}.get(kind, ["avg"] + (bits if kind in self.INTEGERS else ["premultiplied_sum"]))
-
-    def test_every_type_and_reduction_is_exact(self):
-        for kind in self.FLOATS + self.INTEGERS + ["bool", "complex64"]:
-            for reduction in self.reductions(kind):
-                with self.subTest(f"{kind} {reduction}"):
-                    self.run_command("bench", "all_reduce", "--ranks", "3", "-b", "1000", "-e", "1000", "-n", "2",
-                                     "-d", kind, "-o", reduction).expect("values : 0 OK")
-
-    def test_an_algorithm_can_be_asked_for(self):
-        self.run_command("bench", "all_reduce", "-a", "tree", "-e", "4", "-n", "2").expect("algorithm: tree")
-        self.run_command("bench", "all_reduce", "-a", "rung", "-e", "4", status=1).expect("no algorithm 'rung'")
-
-    def test_every_algorithm_is_measured_beside_the_choice(self):
-        for operation in self.OPERATIONS:
-            with self.subTest(operation), tempfile.NamedTemporaryFile("r", suffix=".json") as rows_file:
-                process = self.run_command("bench", operation, "--algorithms", "--ranks", "3", "-b", "64", "-e", "4K",
-                                           "-f", "64", "--rounds", "2", "-J", rows_file.name)
-                process.expect("values : 0 OK")
-                process.expect("geometric mean")
-                rows = [json.loads(line) for line in rows_file]
-                self.assertEqual(len(rows), 1 if operation == "barrier" else 2)
-                for row in rows:
-                    self.assertEqual((row["op"], row["ranks"]), (operation, 3))
-                    self.assertIn(row["best"], row["algorithms"])
-                    self.assertIn(row["selected"], row["algorithms"])
-                    self.assertTrue(row["ratio"] > 0 and row["selected_us"] > 0 and row["predicted_us"] > 0)
-
-
 class Tuning(Case):
     def test_a_host_is_tuned_and_the_constants_count(self):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder, "tutti", "tuning")
             process = self.run_command("tune", "--ranks", "4", "--rounds", "1", XDG_CONFIG_HOME=folder)
             process.expect(re.escape(f"stored in {path}"))
-            self.assertEqual(path.read_text().splitlines()[1], "tutti tuning 1")
+            self.assertEqual(path.read_text().splitlines()[1], "tutti tuning 2")
             self.run_command("info", "--plan", "all_reduce", XDG_CONFIG_HOME=folder).expect(re.escape(str(path)))
             self.run_command("info", "--plan", "all_reduce", XDG_CONFIG_HOME=folder,
                              TUTTI_TUNING="none").expect("built in")
             self.run_command("bench", "all_reduce", "-e", "4", "-n", "2", XDG_CONFIG_HOME=folder)
-            path.write_text("tutti tuning 1\nuds.latency_us fast\n")
-            for command in ("info", "--plan", "all_reduce"), ("bench", "all_reduce", "-e", "4"):
-                self.run_command(*command, status=1, XDG_CONFIG_HOME=folder).expect("line 2 .*uds.latency_us fast")
+            for text, said in (("tutti tuning 2\nuds.latency_us fast\n", "line 2 .*uds.latency_us fast"),
+                               ("tutti tuning 1\n", "line 1 .*reads version 2; run `tutti tune`")):
+                path.write_text(text)
+                for command in ("info", "--plan", "all_reduce"), ("bench", "all_reduce", "-e", "4"):
+                    self.run_command(*command, status=1, XDG_CONFIG_HOME=folder).expect(said)
+
+    def test_a_transport_is_tuned_alone(self):
+        for transport in "shm", "uds", "tcp":
+            with self.subTest(transport):
+                process = self.run_command("tune", "--ranks", "4", "--rounds", "1", "--transports", transport, "-o", "-")
+                process.expect(f"# {transport}: [0-9]+ times")
+                self.assertEqual("# shared: " in process.text(), transport == "shm")
 
     def test_what_between_hosts_was_set_by_hand_is_kept(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -336,10 +288,21 @@ class Plan(Case):
     def test_settings_count(self):
         rows = self.rows("all_reduce", TUTTI_ALGORITHM="all_reduce:tree")
         self.assertEqual({row[1] for row in rows}, {"tree"})
-        rows = self.rows("all_reduce", "-n", "8", TUTTI_DETERMINISTIC="1")
+        rows = self.rows("all_reduce", "-n", "8", TUTTI_DETERMINISTIC="1", TUTTI_TRANSPORTS="uds,tcp")
         self.assertLessEqual({row[1] for row in rows}, {"ring_exchange", "exchange", "direct"})
         self.run_command("info", "--plan", "all_reduce", status=1, TUTTI_DETERMINISTIC="1",
                          TUTTI_ALGORITHM="all_reduce:ring").expect("TUTTI_DETERMINISTIC")
+
+    def test_ranks_of_one_host_share_memory_where_the_transports_allow_it(self):
+        self.assertEqual({row[1] for row in self.rows("all_reduce", "-n", "8")}, {"shared"})
+        self.assertEqual({row[1] for row in self.rows("all_reduce", "--transport", "shm")}, {"shared"})
+        for arguments in ("-n", "8", "--hosts", "2"), ("--transport", "uds"), ("--transport", "tcp"):
+            self.assertNotIn("shared", {row[1] for row in self.rows("all_reduce", *arguments)})
+        self.assertNotIn("shared", {row[1] for row in self.rows("scatter")})
+        rows = self.rows("all_reduce", TUTTI_ALGORITHM="all_reduce:tree", TUTTI_TRANSPORTS="shm")
+        self.assertEqual({row[1] for row in rows}, {"tree"})
+        self.assertEqual({row[4] for row in rows}, {"shared"})
+        self.run_command("info", "--plan", "all_reduce").expect("links within a host: shm")
 
 
 class CommandLine(Case):
@@ -367,10 +330,10 @@ class CommandLine(Case):
         ("info", "-n", "4"): "go with --plan",
         ("info", "--plan", "all_reduce", "--settings"): "give one of the two",
         ("info", "--plan", "all_reduce", "-n", "3", "--hosts", "4"): "only 3 ranks",
-        ("info", "--plan", "all_reduce", "--transport", "shm"): "neither uds nor tcp",
+        ("info", "--plan", "all_reduce", "--transport", "mpi"): "none of shm, uds and tcp",
         ("tune", "extra"): "unexpected 'extra'",
         ("tune", "--ranks", "2"): "from 4 to 64",
-        ("tune", "--transports", "uds,"): "neither uds nor tcp",
+        ("tune", "--transports", "uds,"): "shm, uds and tcp",
         ("bench",): "which operation",
         ("bench", "all"): "there is no operation 'all'",
         ("bench", "all_reduce", "-b", "0"): "not a size above 0",
@@ -402,6 +365,7 @@ class CommandLine(Case):
         text = self.run_command("info").text()
         for word in "wire version", "libuv", "reduction kernels", "uds", "tcp":
             self.assertIn(word, text)
+        self.assertRegex(text, r"shm +(available .*huge pages for it: \w+|missing: )")
         self.assertIn("TUTTI_TRANSPORTS", self.run_command("info", "--settings").text())
 
 

@@ -197,15 +197,41 @@ static void fill_input(const struct job *job, const struct exercise *e, char *se
              job->rank);
 }
 
-static unsigned char *memory_new(size_t bytes)
+static bool is_symmetric(const struct job *job, size_t measure)
 {
-    unsigned char *memory = malloc(bytes + 2 * GUARD_BYTES);
-    if (memory == NULL) {
-        perror("malloc");
-        exit(1);
+    size_t turn = measure + (size_t)job->checked; /* the same on all ranks */
+    switch (job->where) {
+    case WHERE_SYMMETRIC:
+        return true;
+    case WHERE_MIXED: /* a third of the calls on all ranks, a third on all but one, a third on none */
+        return turn % 3 == 0 || (turn % 3 == 1 && job->rank != job->size / 2);
+    default:
+        return false;
     }
-    memset(memory, GUARD_VALUE, bytes + 2 * GUARD_BYTES);
-    return memory;
+}
+
+/* Memory for the elements of the buffer, between two guards. */
+static void take_memory(const struct job *job, struct exercise_buffer *buffer, size_t element_bytes,
+                        size_t measure)
+{
+    size_t bytes = buffer->elements * element_bytes + 2 * GUARD_BYTES;
+    void *memory = NULL;
+    buffer->symmetric = is_symmetric(job, measure);
+    if (buffer->symmetric)
+        expect(job, NULL, tutti_alloc(job->comm, bytes, &memory));
+    else if ((memory = malloc(bytes)) == NULL)
+        fail(job, NULL, "no memory for %zu bytes", bytes);
+    memset(memory, GUARD_VALUE, bytes);
+    buffer->memory = memory;
+}
+
+static void give_memory_back(const struct job *job, struct exercise_buffer *buffer)
+{
+    if (buffer->symmetric)
+        expect(job, NULL, tutti_dealloc(buffer->memory));
+    else
+        free(buffer->memory);
+    *buffer = (struct exercise_buffer){0};
 }
 
 static void set_arrays(const struct job *job, struct exercise *e)
@@ -233,18 +259,18 @@ void exercise_prepare(const struct job *job, struct exercise *e)
     e->measure = c->count;
     e->scattered = e->scattered && has_counts(c->op) && c->op != TUTTI_REDUCE_SCATTER_V;
     e->in_place = e->in_place && sends(job, c) && receives(job, c) && c->op != TUTTI_ALL_TO_ALL_V;
-    e->send.memory = e->recv.memory = NULL;
+    e->send = e->recv = (struct exercise_buffer){0};
     c->send = c->recv = NULL;
     c->factor = pattern_factor(job->rank);
     lay_out_both(job, e);
     if (c->op == TUTTI_BARRIER)
         return;
     if (e->in_place ? scatters(c->op) : sends(job, c)) {
-        e->send.memory = memory_new(e->send.elements * bytes);
+        take_memory(job, &e->send, bytes, e->measure);
         c->send = e->send.memory + GUARD_BYTES;
     }
     if (e->in_place ? !scatters(c->op) : receives(job, c)) {
-        e->recv.memory = memory_new(e->recv.elements * bytes);
+        take_memory(job, &e->recv, bytes, e->measure);
         c->recv = e->recv.memory + GUARD_BYTES;
     }
     if (e->in_place && scatters(c->op))
@@ -337,8 +363,8 @@ void exercise_verify(const struct job *job, const struct exercise *e)
 void exercise_finish(struct job *job, struct exercise *e)
 {
     exercise_verify(job, e);
-    free(e->send.memory);
-    free(e->recv.memory);
+    give_memory_back(job, &e->send);
+    give_memory_back(job, &e->recv);
     job->checked++;
 }
 

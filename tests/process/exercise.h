@@ -7,9 +7,14 @@
 
 enum issue { ISSUE_BLOCKING, ISSUE_START, ISSUE_RUN, ISSUE_POLL, ISSUE_PLAN, ISSUES };
 
+/* Where the buffers of calls lie: in memory of malloc(), in symmetric memory, or there on some ranks and in
+ * some calls. */
+enum where { WHERE_ORDINARY, WHERE_SYMMETRIC, WHERE_MIXED };
+
 struct job {
     tutti_comm *comm;
     int rank, size;
+    enum where where;
     long checked;    /* calls */
     uint64_t digest; /* of every result so far, where results are asked to be the same elsewhere */
 };
@@ -17,6 +22,7 @@ struct job {
 /* What a call sends or receives on this rank: memory between guards. */
 struct exercise_buffer {
     unsigned char *memory;                                      /* NULL: not used */
+    bool symmetric;                                             /* of tutti_alloc() */
     size_t elements;                                            /* gaps between parts included */
     size_t counts[PATTERN_SIZE_MAX], offsets[PATTERN_SIZE_MAX]; /* by rank, where there is a part for each */
 };

@@ -1,6 +1,7 @@
 """Bad input and failures, end to end with real processes: each gives a clear error on the right side, disturbs
 nobody else, and nothing hangs.  Every wait has a limit."""
 
+import itertools
 import os
 import signal
 import socket
@@ -38,6 +39,9 @@ def throw_garbage(address, keep):
 def abstract(name):
     """'@name' as the socket module writes it."""
     return "\0" + name[1:] if name.startswith("@") else name
+
+
+TRANSPORTS = "shm", "uds", "tcp"
 
 
 class FailureTest(unittest.TestCase):
@@ -254,7 +258,7 @@ class Running(FailureTest):
                               timeout=max(0.1, since + limit - time.monotonic()))
 
     def test_the_others_name_a_killed_rank_within_5_s(self):
-        for transport in "uds", "tcp":
+        for transport in TRANSPORTS:
             with self.subTest(transport=transport):
                 members = self.loop_until_everyone_turns(TUTTI_TRANSPORTS=transport)
                 os.kill(members[2].pid, signal.SIGKILL)
@@ -263,39 +267,47 @@ class Running(FailureTest):
                 self.assertEqual(killed.finish(), -signal.SIGKILL)
 
     def test_the_others_name_a_rank_that_stopped_answering(self):
-        members = self.loop_until_everyone_turns(size=3, TUTTI_DEAD_AFTER="2s", TUTTI_HEARTBEAT="200ms")
-        stopped = members.pop(1)
-        os.kill(stopped.pid, signal.SIGSTOP)
-        self.assert_all_name(members, 1, time.monotonic(), 10)
+        for transport in "shm", "uds":
+            with self.subTest(transport=transport):
+                members = self.loop_until_everyone_turns(size=3, TUTTI_DEAD_AFTER="2s", TUTTI_HEARTBEAT="200ms",
+                                                         TUTTI_TRANSPORTS=transport)
+                stopped = members.pop(1)
+                os.kill(stopped.pid, signal.SIGSTOP)
+                self.assert_all_name(members, 1, time.monotonic(), 10)
 
     def test_the_others_name_a_rank_that_exits_without_finalize(self):
-        members = self.loop_until_everyone_turns("quit", size=3)
-        quitter = members.pop()
-        self.assertEqual(quitter.finish(), 0)
-        self.assert_all_name(members, 2, time.monotonic(), 5)
+        for transport in "shm", "uds":
+            with self.subTest(transport=transport):
+                members = self.loop_until_everyone_turns("quit", size=3, TUTTI_TRANSPORTS=transport)
+                quitter = members.pop()
+                self.assertEqual(quitter.finish(), 0)
+                self.assert_all_name(members, 2, time.monotonic(), 5)
 
     def test_when_a_deadline_passes_everybody_names_the_rank_that_did_not_call(self):
-        with Fifo() as fifo:
-            job = self.job(5, TUTTI_STRAGGLER_AFTER="500ms", TUTTI_CALL_TIMEOUT="2s")
-            # In a ring everybody waits for the rank before; only rank 0 waits for the one that is late.
-            members = [job.rank(rank, "absent", fifo.path) for rank in range(5)]
-            absent = members[4]
-            absent.expect("^joined ")
-            for member in members[:4]:
-                failure = self.assert_fails(
-                    member, "TIMEOUT", "all_reduce", r"missing: rank 4 \(host .*\), which has made no call yet", rank=4)
-                self.assertLess(int(failure["ms"]), 8000)
-            self.assertRegex(members[0].expect("waiting for data"), r"warning.*rank 4\b.*has not made this call")
-            fifo.release(1)
-            self.assert_fails(absent, "TIMEOUT", r"rank 4\b", rank=4)
+        for transport in "shm", "uds":
+            with self.subTest(transport=transport), Fifo() as fifo:
+                job = self.job(5, TUTTI_STRAGGLER_AFTER="500ms", TUTTI_CALL_TIMEOUT="2s", TUTTI_TRANSPORTS=transport)
+                # In a ring everybody waits for the rank before; only rank 0 waits for the one that is late.
+                members = [job.rank(rank, "absent", fifo.path) for rank in range(5)]
+                absent = members[4]
+                absent.expect("^joined ")
+                for member in members[:4]:
+                    failure = self.assert_fails(member, "TIMEOUT", "all_reduce",
+                                                r"missing: rank 4 \(host .*\), which has made no call yet", rank=4)
+                    self.assertLess(int(failure["ms"]), 8000)
+                self.assertRegex(members[0].expect("waiting for data"), r"warning.*rank 4\b.*has not made this call")
+                fifo.release(1)
+                self.assert_fails(absent, "TIMEOUT", r"rank 4\b", rank=4)
 
     def test_ranks_that_call_with_different_counts_get_both_calls_in_the_error(self):
-        for member in self.job(2).ranks("count"):
-            self.assert_fails(member, "MISMATCH", r"\b10 x float32", r"\b20 x float32")
+        for transport in TRANSPORTS:
+            for member in self.job(2, TUTTI_TRANSPORTS=transport).ranks("count"):
+                self.assert_fails(member, "MISMATCH", r"\b10 x float32", r"\b20 x float32")
 
     def test_ranks_that_call_different_operations_get_both_in_the_error(self):
-        for member in self.job(3).ranks("operation"):
-            self.assert_fails(member, "MISMATCH", "all_reduce", "broadcast")
+        for transport in TRANSPORTS:
+            for member in self.job(3, TUTTI_TRANSPORTS=transport).ranks("operation"):
+                self.assert_fails(member, "MISMATCH", "all_reduce", "broadcast")
 
     def test_a_setting_that_must_agree_is_refused_when_it_does_not(self):
         job = self.job(2, TUTTI_MISSING_AFTER="100ms")
@@ -305,22 +317,25 @@ class Running(FailureTest):
         self.assert_done(job.rank(1, TUTTI_SLICE_BYTES="64K"), first)
 
     def test_a_child_communicator_whose_rank_does_not_call_ends_the_family_within_its_deadline(self):
-        with Fifo() as fifo:
-            job = self.job(4, TUTTI_STRAGGLER_AFTER="500ms", TUTTI_CALL_TIMEOUT="2s")
-            members = [job.rank(rank, "absent_child", fifo.path) for rank in range(4)]
-            absent = members.pop()
-            for member in members:
-                # Of the calls of a child the rendezvous knows nothing: who waits for the absent rank says so.
-                failure = self.assert_fails(member, "TIMEOUT", "waiting (for data from|to send to) rank")
-                self.assertLess(int(failure["ms"]), 5000)
-            fifo.release(1)
-            self.assert_fails(absent, "TIMEOUT")
+        for transport in "shm", "uds":
+            with self.subTest(transport=transport), Fifo() as fifo:
+                job = self.job(4, TUTTI_STRAGGLER_AFTER="500ms", TUTTI_CALL_TIMEOUT="2s", TUTTI_TRANSPORTS=transport)
+                members = [job.rank(rank, "absent_child", fifo.path) for rank in range(4)]
+                absent = members.pop()
+                for member in members:
+                    # Of the calls of a child the rendezvous knows nothing: who waits for the absent rank says so.
+                    failure = self.assert_fails(member, "TIMEOUT", "waiting (for data from|to send to) rank")
+                    self.assertLess(int(failure["ms"]), 5000)
+                fifo.release(1)
+                self.assert_fails(absent, "TIMEOUT")
 
     def test_a_rank_that_is_killed_in_a_child_communicator_is_named_to_the_whole_family(self):
-        members = self.loop_until_everyone_turns("loop_child", size=5)
-        killed = members.pop(3)  # rank 1 of 2 in its child
-        os.kill(killed.pid, signal.SIGKILL)
-        self.assert_all_name(members, 3, time.monotonic(), 5)
+        for transport in "shm", "uds":
+            with self.subTest(transport=transport):
+                members = self.loop_until_everyone_turns("loop_child", size=5, TUTTI_TRANSPORTS=transport)
+                killed = members.pop(3)  # rank 1 of 2 in its child
+                os.kill(killed.pid, signal.SIGKILL)
+                self.assert_all_name(members, 3, time.monotonic(), 5)
 
     def test_tutti_run_names_the_killed_rank_and_gives_its_status(self):
         launcher = Process(PROGRAMS.tutti, "run", "-n", "3", "--", PROGRAMS.member, "loop")
@@ -353,9 +368,9 @@ class BeyondTheRing(FailureTest):
                               timeout=max(0.1, since + limit - time.monotonic()))
 
     def test_whichever_algorithm_runs_among_8_ranks_a_killed_rank_is_named_by_all(self):
-        for algorithm in ALGORITHMS:
-            with self.subTest(algorithm=algorithm):
-                members = self.ranks_by(algorithm, "loop")
+        for algorithm, transport in itertools.product(ALGORITHMS, ("shm,tcp", "uds,tcp")):
+            with self.subTest(algorithm=algorithm, transport=transport):
+                members = self.ranks_by(algorithm, "loop", TUTTI_TRANSPORTS=transport)
                 for member in members:
                     member.expect("^looping$")
                 killed = members.pop(5)
@@ -370,10 +385,10 @@ class BeyondTheRing(FailureTest):
         os.kill(stopped.pid, signal.SIGSTOP)
         self.assert_all_name(members, 2, time.monotonic(), 10)
 
-    def held_group(self):
+    def held_group(self, transport):
         """Eight ranks that have not called yet, so that no link beyond the ring is open; and what each waits for,
         which is its own, lest a rank that dies takes the release of another with it."""
-        job = self.job(8, TUTTI_ALGORITHM=BEYOND_THE_RING)
+        job = self.job(8, TUTTI_ALGORITHM=BEYOND_THE_RING, TUTTI_TRANSPORTS=transport)
         fifos = [Fifo().__enter__() for _ in range(job.size)]
         for fifo in fifos:
             self.addCleanup(fifo.__exit__)
@@ -387,38 +402,45 @@ class BeyondTheRing(FailureTest):
             fifo.release(1)
 
     def test_a_rank_that_is_killed_while_links_to_it_are_opened_is_named_by_all(self):
-        members, fifos = self.held_group()
-        victim = members.pop(3)
-        os.kill(victim.pid, signal.SIGSTOP)  # the kernel takes connections for it; it answers none
-        self.release(fifos)
-        time.sleep(0.3)  # the others dial meanwhile; whoever comes later finds it dead, and that is as well
-        os.kill(victim.pid, signal.SIGKILL)
-        self.assert_all_name(members, 3, time.monotonic(), 5)
+        for transport in "shm", "uds":
+            with self.subTest(transport=transport):
+                members, fifos = self.held_group(transport)
+                victim = members.pop(3)
+                os.kill(victim.pid, signal.SIGSTOP)  # the kernel takes connections for it; it answers none
+                self.release(fifos)
+                time.sleep(0.3)  # the others dial meanwhile; whoever comes later finds it dead, and that is as well
+                os.kill(victim.pid, signal.SIGKILL)
+                self.assert_all_name(members, 3, time.monotonic(), 5)
 
     def test_a_rank_that_has_been_killed_before_the_first_link_to_it_is_wanted_is_named_by_all(self):
-        members, fifos = self.held_group()
-        victim = members.pop(3)
-        os.kill(victim.pid, signal.SIGKILL)
-        self.release(fifos)
-        self.assert_all_name(members, 3, time.monotonic(), 5)
+        for transport in "shm", "uds":
+            with self.subTest(transport=transport):
+                members, fifos = self.held_group(transport)
+                victim = members.pop(3)
+                os.kill(victim.pid, signal.SIGKILL)
+                self.release(fifos)
+                self.assert_all_name(members, 3, time.monotonic(), 5)
 
     def test_a_rank_that_is_stopped_for_a_moment_while_links_to_it_are_opened_is_waited_for(self):
-        members, fifos = self.held_group()
-        os.kill(members[3].pid, signal.SIGSTOP)
-        self.release(fifos)
-        time.sleep(0.5)  # the fault itself: so long it answers nobody
-        os.kill(members[3].pid, signal.SIGCONT)
-        self.assert_done(*members)
+        for transport in "shm", "uds":
+            with self.subTest(transport=transport):
+                members, fifos = self.held_group(transport)
+                os.kill(members[3].pid, signal.SIGSTOP)
+                self.release(fifos)
+                time.sleep(0.5)  # the fault itself: so long it answers nobody
+                os.kill(members[3].pid, signal.SIGCONT)
+                self.assert_done(*members)
 
     def test_links_are_opened_by_need_and_kept(self):
         links = {"ring": {1, 7}, "recursive_doubling": {1, 2, 4, 7}, "direct": {1, 2, 3, 4, 5, 6, 7}}
         for algorithm, expected in links.items():
             with self.subTest(algorithm=algorithm):
-                members = self.ranks_by(algorithm, "links", TUTTI_TRANSPORTS="uds")
-                self.assert_done(*members)
-                told = [fields(line.text) for line in members[0].lines if line.text.startswith("link ")]
-                self.assertEqual({int(link["peer"]) for link in told}, expected)
-                self.assertEqual({link["transport"] for link in told}, {"uds"})
+                for transport in "shm", "uds":
+                    members = self.ranks_by(algorithm, "links", TUTTI_TRANSPORTS=transport)
+                    self.assert_done(*members)
+                    told = [fields(line.text) for line in members[0].lines if line.text.startswith("link ")]
+                    self.assertEqual({int(link["peer"]) for link in told}, expected)
+                    self.assertEqual({link["transport"] for link in told}, {transport})
 
     def test_when_a_deadline_passes_the_rank_that_did_not_call_is_named_whatever_the_algorithm(self):
         for algorithm in "recursive_doubling", "direct", "tree":

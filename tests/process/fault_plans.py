@@ -14,8 +14,7 @@ ACTIONS = {"kill": "die", "stop_short": "stop", "stop_long": "stop", "reset": "r
            "stale": "stale", "no_memory": "no_memory"}
 BROKEN_LINK = "reset", "half_close", "truncated"
 BAD_BYTES = "corrupt_header", "corrupt_payload", "stale"
-# Every rank sends to the next one only, and each group sends two hellos, and so what is hit at a certain frame or
-# hello is known.
+# Every rank sends to the next one only, so that what is hit at a certain frame is known.
 BY_RING = {"TUTTI_ALGORITHM": ",".join(f"{operation}:ring" for operation in (
     "all_reduce", "broadcast", "all_gather", "gather", "reduce_scatter", "barrier"))}
 # Each rank needs a link to every other in the first all_reduce: the third hello is the first beyond the ring.
@@ -32,6 +31,17 @@ FORMING_MS = JOIN_S * 1000 + 5000 + 2000 + CLOSED_MS
 def failpoint(point, fault):
     name, _, hit = point.partition("@")
     return {"TUTTI_FAILPOINTS": f"{name}={ACTIONS[fault]}@{hit or 1}"}
+
+
+def of_hello(run, victim, point):
+    """The failpoint at a hello or accepted connection of the victim's, where it is counted as in a group without shared
+    memory: two hellos and two connections for the ring of each group.  To set up shared memory rank 0 says hello to
+    each of the others, which accept one connection more."""
+    name, _, hit = point.partition("@")
+    if not run.transport["shares_memory"] or not hit:
+        return point
+    more = {"hello_sent": run.size - 1 if victim == 0 else 0, "accept": int(victim != 0)}.get(name, 0)
+    return f"{name}@{int(hit) + more}"
 
 
 def neighbours(run, victim):
@@ -165,8 +175,9 @@ def hurt_group(run, victim, fault, mode, way, environment):
 
 def in_group(run, victim, fault, mode, way, beyond_the_ring=False):
     environment = BEYOND_THE_RING if beyond_the_ring else {}
-    if fault in BROKEN_LINK and "@" in way:
+    if way.startswith("frame_sent") and (fault in BROKEN_LINK or run.transport["shares_memory"]):
         environment = BY_RING
+    way = of_hello(run, victim, way)
     since_us = hurt_group(run, victim, fault, mode, way, environment)
     hurt = run.members[victim]
     others = run.others(hurt)
@@ -236,7 +247,7 @@ def full_descriptors(run, victim, mode):
     """A group that runs opens nothing, once it has the links that it needs: it does not notice that a rank has no
     descriptor left."""
     members = run.start_all(mode, {victim: (("--hold", "finalize"), {}) if mode == "finalize" else ((), {})},
-                            **(BY_RING if mode == "finalize" else {}))
+                            **(BY_RING if mode == "finalize" and not run.transport["shares_memory"] else {}))
     for member in members:
         member.wait({"loop": "looping", "idle": "idle", "finalize": "finalizing"}[mode])
     if mode == "finalize":
@@ -279,7 +290,8 @@ def after_a_death(run, victim, own=None, late=False, options=()):
     changes = {victim: own or ((), {})}
     if late:
         changes[slow] = (("--hold", "reform"), {})
-    members = run.start_all("loop", changes, *options, **BY_RING)
+    # Without shared memory by ring, so that hellos are those of rings only.
+    members = run.start_all("loop", changes, *options, **({} if run.transport["shares_memory"] else BY_RING))
     for member in members:
         member.wait("looping")
     members[dead].signal(signal.SIGKILL)
@@ -290,7 +302,8 @@ def after_a_death(run, victim, own=None, late=False, options=()):
 def dying_twice(run, victim, point):
     """While the group re-forms, one more dies, at a failpoint."""
     late = point == "reform_sent"
-    dead, others, slow = after_a_death(run, victim, ((), failpoint(point, "kill")), late)
+    own = (), failpoint(of_hello(run, victim, point), "kill")
+    dead, others, slow = after_a_death(run, victim, own, late)
     run.expect_killed(run.members[victim])
     if late:
         slow.tell("go")
@@ -301,7 +314,8 @@ def dying_twice(run, victim, point):
 
 def stopped_while_reforming(run, victim, fault, point):
     options = ("--reform-timeout", 4000) if fault == "stop_long" else ()
-    dead, others, _ = after_a_death(run, victim, ((), failpoint(point, fault)), options=options)
+    own = (), failpoint(of_hello(run, victim, point), fault)
+    dead, others, _ = after_a_death(run, victim, own, options=options)
     hurt = run.members[victim]
     hurt.await_stopped()
     run.expect_failures(others, {dead.rank}, ["PEER_LOST"], CLOSED_MS, dead.hurt_us)

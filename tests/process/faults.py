@@ -12,7 +12,8 @@ nothing has the reason in its place.
     faults.py --sample N --seed S N cases of it, drawn by the seed, which is printed
     faults.py --only PATTERN      the cases whose names match; --list shows the names
 
-To add a transport, add a line to TRANSPORTS."""
+Where the ranks share memory, operations need no links: faults of frames, and of links beyond the ring, are then those
+of operations that are made to use links.  To add a transport, add a line to TRANSPORTS."""
 
 import argparse
 import concurrent.futures
@@ -30,8 +31,9 @@ from fault_run import Run
 from job import PROGRAMS
 
 TRANSPORTS = {
-    "uds": {"environment": {"TUTTI_TRANSPORTS": "uds"}, "meets_by_tcp": False},
-    "tcp": {"environment": {"TUTTI_TRANSPORTS": "tcp"}, "meets_by_tcp": True},
+    "shm": {"environment": {"TUTTI_TRANSPORTS": "shm"}, "meets_by_tcp": False, "shares_memory": True},
+    "uds": {"environment": {"TUTTI_TRANSPORTS": "uds"}, "meets_by_tcp": False, "shares_memory": False},
+    "tcp": {"environment": {"TUTTI_TRANSPORTS": "tcp"}, "meets_by_tcp": True, "shares_memory": False},
 }
 RANKS = {"first": 0, "middle": 2, "last": 4}
 FAULTS = ("kill", "stop_short", "stop_long", "reset", "half_close", "descriptors", "corrupt_header",
@@ -57,7 +59,7 @@ def in_ways(fault, mode, *ways):
 
 def connecting(fault):
     if fault in ("kill", "stop_short", "stop_long"):
-        return at_points(plans.forming, fault, "join_sent", "welcome_received", "hello_sent", "ring_open")
+        return at_points(plans.forming, fault, "join_sent", "welcome_received", "hello_sent", "ring_open", "arena")
     if fault in ("reset", "half_close"):
         return {"rendezvous_connection": partial(plans.late_rank, harm=fault)}
     if fault == "descriptors":
@@ -102,10 +104,11 @@ def idle(fault):
 def re_forming(fault):
     if fault == "kill":  # each wiring sends two hellos
         return {point: partial(plans.dying_twice, point=point) for point in
-                ("abort_sent", "reform_sent", "welcome_received@2", "hello_sent@3", "hello_sent@4", "ring_open@2")}
+                ("abort_sent", "reform_sent", "welcome_received@2", "hello_sent@3", "hello_sent@4", "ring_open@2",
+                 "arena@2")}
     if fault in ("stop_short", "stop_long"):
         return at_points(plans.stopped_while_reforming, fault, "reform_sent", "welcome_received@2", "hello_sent@3",
-                         "ring_open@2")
+                         "ring_open@2", "arena@2")
     if fault in ("reset", "half_close"):
         return {"rendezvous_connection": partial(plans.rejoining, harm=fault)}
     if fault == "descriptors":
@@ -177,7 +180,8 @@ def table():
                         left_out[ways] = left_out.get(ways, 0) + 1
                         continue
                     cases += [Case(f"{phase}/{fault}/{way}/{transport}/{victim}", transport, RANKS.get(victim),
-                                   victim == "embedded", plan) for way, plan in ways.items()]
+                                   victim == "embedded", plan) for way, plan in ways.items()
+                              if TRANSPORTS[transport]["shares_memory"] or not way.startswith("arena")]
     return cases, left_out
 
 

@@ -26,7 +26,7 @@ class ForkTest(unittest.TestCase):
 
 class Parents(ForkTest):
     def test_children_that_come_and_go_do_not_disturb_their_parent(self):
-        for transport in "uds", "tcp":
+        for transport in "shm", "uds", "tcp":
             with self.subTest(transport=transport):
                 for process in self.job(TUTTI_TRANSPORTS=transport).ranks("churn"):
                     self.assertEqual(process.finish(60), 0, process.text())
@@ -57,7 +57,7 @@ class Children(ForkTest):
         os.kill(child, 0)  # it has lived on all the time
 
     def test_a_parent_that_dies_is_named_at_once_though_its_child_lives_on(self):
-        for transport in "uds", "tcp":
+        for transport in "shm", "uds", "tcp":
             for rank in 0, 2, RANKS - 1:
                 with self.subTest(transport=transport, rank=rank):
                     self.parent_dies(rank, TUTTI_TRANSPORTS=transport)

@@ -1,5 +1,5 @@
-"""Ranks of several hosts, which TUTTI_HOST makes of one machine: Unix sockets within a host, TCP over loopback
-between hosts, hierarchical algorithms where the ranks of each host are consecutive.  In deterministic mode the
+"""Ranks of several hosts, which TUTTI_HOST makes of one machine: shared memory or Unix sockets within a host, TCP over
+loopback between hosts, hierarchical algorithms where the ranks of each host are consecutive.  In deterministic mode the
 results have the same bits in every layout and over every transport.  Needs no root; namespaces.py does it with a
 network between the hosts."""
 
@@ -25,17 +25,23 @@ def run_ranks(program, hosts, *arguments, timeout=150, **environment):
 
 
 class Layouts(unittest.TestCase):
-    def check_collectives(self, hosts, *arguments):
-        lines = run_ranks(PROGRAMS.collectives, hosts, "--brief", "--print-links", *arguments)
+    def check_collectives(self, hosts, *arguments, within="shm"):
+        lines = run_ranks(PROGRAMS.collectives, hosts, "--brief", "--print-links", *arguments,
+                          TUTTI_TRANSPORTS=f"{within},tcp")
         links = [fields(line) for line in lines if line.startswith("link ")]
         for link in links:
             same = hosts[int(link["rank"])] == hosts[int(link["peer"])]
-            self.assertEqual(link["transport"], "uds" if same else "tcp", link)
+            self.assertEqual(link["transport"], within if same else "tcp", link)
         for rank in range(len(hosts)):
             self.assertGreaterEqual(sum(int(link["rank"]) == rank for link in links), 2, "a rank without its ring")
 
     def test_two_hosts_with_two_ranks_each(self):
-        self.check_collectives("aabb", "--hierarchical")
+        for within in "shm", "uds":
+            with self.subTest(within=within):
+                self.check_collectives("aabb", "--hierarchical", within=within)
+
+    def test_symmetric_memory_is_of_use_within_a_host_and_does_no_harm_between_hosts(self):
+        self.check_collectives("aabb", "--hierarchical", "--symmetric", "all")
 
     def test_hosts_with_different_numbers_of_ranks(self):
         self.check_collectives("aaabbc", "--hierarchical")
@@ -75,12 +81,16 @@ class Deterministic(unittest.TestCase):
         return digest
 
     def test_bits_depend_neither_on_layout_nor_on_transport(self):
-        seen = {"uds": self.digest("aaaa", TUTTI_TRANSPORTS="uds"),
+        seen = {"shm": self.digest("aaaa", TUTTI_TRANSPORTS="shm"),
+                "uds": self.digest("aaaa", TUTTI_TRANSPORTS="uds"),
                 "tcp": self.digest("aaaa", TUTTI_TRANSPORTS="tcp"),
                 "two hosts": self.digest("aabb"),
+                "two hosts without shared memory": self.digest("aabb", TUTTI_TRANSPORTS="uds,tcp"),
                 "two hosts, alternating": self.digest("abab"),
                 "four hosts": self.digest("abcd"),
-                "small slices": self.digest("aaaa", TUTTI_SLICE_BYTES="4K", TUTTI_CHECKSUM=1)}
+                "small slices": self.digest("aaaa", TUTTI_SLICE_BYTES="4K", TUTTI_CHECKSUM=1),
+                "small slices over sockets": self.digest("aaaa", TUTTI_SLICE_BYTES="4K", TUTTI_CHECKSUM=1,
+                                                         TUTTI_TRANSPORTS="uds")}
         self.assertEqual(len(set(seen.values())), 1, seen)
 
     def test_bits_of_three_ranks_depend_on_neither(self):

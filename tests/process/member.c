@@ -109,6 +109,17 @@ static void be_absent_from_a_child(tutti_comm *comm)
 }
 
 /* Ranks of even number have a communicator of their own, and so have the others. */
+static void hold_child(tutti_comm *comm)
+{
+    tutti_comm *child = NULL;
+    check(comm, tutti_split(comm, tutti_rank(comm) % 2, 0, &child));
+    say("child rank=%d size=%d", tutti_rank(child), tutti_size(child));
+    hold(file);
+    check(child, tutti_finalize(child, 10000));
+    tutti_free(child);
+}
+
+/* Likewise. */
 static void loop_in_children(tutti_comm *comm)
 {
     tutti_comm *child = NULL;
@@ -161,6 +172,7 @@ static const struct mode {
 } modes[] = {
     {"once", do_nothing_more},
     {"hold", hold_until_released},
+    {"hold_child", hold_child},
     {"loop", call_for_ever},
     {"quit", quit},
     {"absent", be_absent},

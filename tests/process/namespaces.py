@@ -1,7 +1,7 @@
 """Two hosts on one machine: two network namespaces joined by a veth pair, each with a TUTTI_HOST of its own.
 
-Ranks of one namespace must talk over Unix sockets and those of different ones over TCP through the veth, with
-IPv4 and with IPv6; the kernel's own counters of the interface must agree about the bytes.  Needs root; without
+Ranks of one namespace must talk in shared memory (with IPv4) or over Unix sockets (with IPv6) and those of different
+ones over TCP through the veth; the kernel's own counters of the interface must agree about the bytes.  Needs root; without
 it the test is skipped, loudly, with status 77."""
 
 import argparse
@@ -16,6 +16,7 @@ from job import Job, fields
 
 SKIPPED = 77
 HOSTS = f"tutti-a-{os.getpid()}", f"tutti-b-{os.getpid()}"
+WITHIN = {"IPv4": "shm", "IPv6": "uds"}
 ADDRESSES = {"IPv4": ("10.77.0.1", "10.77.0.2"), "IPv6": ("fd77::1", "fd77::2")}
 PORT = 4711  # any port is free in a new namespace
 
@@ -82,10 +83,11 @@ def received_bytes(host):
     return link["stats64"]["rx"]["bytes"]
 
 
-def start(job, command, rank, per_host):
+def start(job, command, rank, per_host, within):
     host = rank // per_host
     variables = dict(TUTTI_RANK=rank, TUTTI_SIZE=job.size, TUTTI_RENDEZVOUS=job.rendezvous,
-                     TUTTI_HOST=("host-a", "host-b")[host], TUTTI_JOIN_TIMEOUT="30s")
+                     TUTTI_HOST=("host-a", "host-b")[host], TUTTI_JOIN_TIMEOUT="30s",
+                     TUTTI_TRANSPORTS=f"{within},tcp")
     return job.add("ip", "netns", "exec", HOSTS[host], *command, **variables)
 
 
@@ -101,7 +103,7 @@ def run_ranks(command, per_host, family):
     rendezvous = f"[{address}]:{PORT}" if family == "IPv6" else f"{address}:{PORT}"
     size = 2 * per_host
     with Job(command[0], size, rendezvous) as job:
-        processes = [start(job, command, rank, per_host) for rank in range(size)]
+        processes = [start(job, command, rank, per_host, WITHIN[family]) for rank in range(size)]
         for process in processes:
             check(process.finish(250) == 0, f"{family}, {size} ranks: a rank failed", processes)
     return processes
@@ -117,7 +119,7 @@ def run_collectives(program, per_host, family):
     sent = [0, 0]  # through the veth, by host
     for link in links:
         rank, peer = int(link["rank"]), int(link["peer"])
-        expected = "uds" if rank // per_host == peer // per_host else "tcp"
+        expected = WITHIN[family] if rank // per_host == peer // per_host else "tcp"
         check(link["transport"] == expected, f"rank {rank} reaches rank {peer} by {link['transport']}, "
               f"not by {expected}", processes)
         if expected == "tcp":
@@ -133,7 +135,7 @@ def run_collectives(program, per_host, family):
               f"though only {sent[host]} should have", processes)
     checked = re.search(r"\d+ calls checked", "\n".join(process.text() for process in processes))
     print(f"{family}, {per_host} + {per_host} ranks: {checked.group(0)}, {sum(sent)} bytes by TCP through the "
-          f"veth, the rest by Unix sockets", flush=True)
+          f"veth, the rest over {WITHIN[family]}", flush=True)
 
 
 def main():

@@ -210,6 +210,35 @@ static void numbers_are_frozen(void **state)
     assert_int_equal(rows, algorithm_count);
 }
 
+/* They have no schedule, so nothing that looks at all schedules may meet them. */
+static void direct_collectives_stand_beside_the_table_under_one_name_and_number(void **state)
+{
+    (void)state;
+    static const int served[] = {TUTTI_ALL_REDUCE, TUTTI_REDUCE_SCATTER, TUTTI_ALL_GATHER,
+                                 TUTTI_BROADCAST,  TUTTI_GATHER,         TUTTI_BARRIER};
+    int found = 0;
+    for (int operation = 0; operation <= OPERATION_COUNT; operation++)
+        found += algorithm_shared(operation) != NULL;
+    assert_int_equal(found, sizeof served / sizeof *served);
+    for (size_t i = 0; i < sizeof served / sizeof *served; i++) {
+        const struct algorithm *algorithm = algorithm_shared(served[i]);
+        assert_non_null(algorithm);
+        assert_int_equal(algorithm->operation, served[i]);
+        assert_string_equal(algorithm->name, "shared");
+        assert_int_equal(algorithm->number, 64); /* frozen */
+        assert_int_equal(algorithm->traits, ALGORITHM_RANK_ORDER);
+        assert_true(algorithm_is_shared(algorithm));
+        assert_ptr_equal(algorithm_find(served[i], "shared"), algorithm);
+        assert_ptr_equal(algorithm_by_number(served[i], 64), algorithm);
+        assert_false(algorithm >= algorithms && algorithm < algorithms + algorithm_count);
+    }
+    for (size_t i = 0; i < algorithm_count; i++)
+        assert_false(algorithm_is_shared(&algorithms[i]));
+    assert_null(algorithm_shared(-1));
+    assert_null(algorithm_find(TUTTI_SCATTER, "shared"));
+    assert_null(algorithm_by_number(TUTTI_ALL_TO_ALL, 64));
+}
+
 static void operations_with_counts_have_the_algorithms_of_the_plain_ones(void **state)
 {
     (void)state;
@@ -233,6 +262,7 @@ int main(void)
         cmocka_unit_test(direct_algorithms_move_each_part_between_its_owner_and_the_root_only),
         cmocka_unit_test(names_and_numbers_are_different_within_an_operation),
         cmocka_unit_test(numbers_are_frozen),
+        cmocka_unit_test(direct_collectives_stand_beside_the_table_under_one_name_and_number),
         cmocka_unit_test(operations_with_counts_have_the_algorithms_of_the_plain_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

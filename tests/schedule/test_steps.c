@@ -16,7 +16,7 @@ static struct select_group group_of(int size)
         .local_min = size,
         .local_max = size,
         .hosts_consecutive = true,
-        .uds = true,
+        .local = LOCAL_UDS,
         .crowding = 1,
         .slice_bytes = 256 << 10,
         .channels_max = 1,

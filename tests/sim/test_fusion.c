@@ -203,7 +203,7 @@ static void prepare_fused(struct sim *sim, int rank, const struct algorithm *alg
     executor_init(&sim->executors[rank], &sim->groups[rank], sim->schedules[rank], &print, &buffers,
                   sim->scratch[rank]);
     fusion_parts(parts, calls, count, rank);
-    fusion_wrap(&sim->executors[rank], parts, count, packed);
+    fusion_wrap(&sim->executors[rank].operation, reduce_table(), sim->size, parts, count, packed);
 }
 
 static void run_fused(uint64_t seed, int size, const struct algorithm *algorithm, const size_t *counts,

@@ -75,7 +75,7 @@ static void run_staged(uint64_t seed, int size, const struct algorithm *algorith
         executor_init(&sim.executors[rank], &sim.groups[rank], sim.schedules[rank], &print, &buffers,
                       sim.scratch[rank]);
         if (is_needed)
-            staging_wrap(&sim.executors[rank], &parts[rank], call, rank, size, copy);
+            staging_wrap(&sim.executors[rank].operation, reduce_table(), size, &parts[rank], call, rank, copy);
         executor_start(&sim.executors[rank], 1, 0, INT64_MAX);
     }
     sim_run(&sim);
@@ -136,7 +136,7 @@ static void a_long_input_is_multiplied_to_its_end(void **state)
         in[i] = (float)i;
     assert_int_equal(staging_bytes(&call, 0, 1), 0);
     executor_init(&executor, &group, schedule, &print, &buffers, NULL);
-    staging_wrap(&executor, &part, &call, 0, 1, out);
+    staging_wrap(&executor.operation, reduce_table(), 1, &part, &call, 0, out);
     executor_start(&executor, 1, 0, INT64_MAX);
     int status = TUTTI_PENDING;
     for (int turns = 0; status == TUTTI_PENDING && turns < 1000; turns++)

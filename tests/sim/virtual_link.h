@@ -174,7 +174,7 @@ static inline void virtual_queue_free(struct virtual_queue *queue)
 static inline struct link *virtual_link_new(struct virtual_queue *queue, int peer, size_t loan_bytes)
 {
     static const struct link_ops ops = {"virtual",    virtual_send,       virtual_recv, virtual_recv_loan,
-                                        virtual_peek, virtual_descriptor, virtual_free};
+                                        virtual_peek, virtual_descriptor, NULL,         virtual_free};
     struct virtual_link *v = calloc(1, sizeof *v);
     assert(v);
     v->link.ops = &ops;

@@ -1,7 +1,7 @@
 """How long a failure takes: in each round one of the ranks of a group in an all_reduce loop
     is killed (the default), is stopped (--stop), or calls something else than the others (--mismatch),
 and each survivor tells when its call returned an error and when its group was re-formed.  Printed are the median, the
-99th percentile and the worst over all survivors and rounds.  All settings are the defaults."""
+99th percentile and the worst over all survivors and rounds.  All other settings are the defaults."""
 
 import signal
 import time
@@ -87,6 +87,7 @@ def main():
     arguments = fleet.parser(__doc__, "soaker")
     arguments.add_argument("--ranks", type=int, default=16)
     arguments.add_argument("--rounds", type=int, help="default: 100, and 5 of --stop")
+    arguments.add_argument("--transports", default="shm,uds,tcp")
     what = arguments.add_mutually_exclusive_group()
     what.add_argument("--stop", dest="kind", action="store_const", const="stop", help="SIGSTOP instead of SIGKILL")
     what.add_argument("--mismatch", dest="kind", action="store_const", const="mismatch")
@@ -95,7 +96,8 @@ def main():
     if arguments.rounds is None:
         arguments.rounds = ROUNDS[arguments.kind][arguments.short]
 
-    with fleet.Fleet(arguments.tutti, arguments.program, "all_reduce", arguments.ranks, arguments.seed) as group:
+    with fleet.Fleet(arguments.tutti, arguments.program, "all_reduce", arguments.ranks, arguments.seed,
+                     TUTTI_TRANSPORTS=arguments.transports) as group:
         rounds = Rounds(group, arguments.kind)
         for _ in range(arguments.rounds):
             rounds.one()

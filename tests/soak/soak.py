@@ -110,7 +110,7 @@ def main():
     arguments.add_argument("--ranks", type=int, default=8, choices=range(RANKS_MIN, 9))
     arguments.add_argument("--minutes", type=float, default=30)
     arguments.add_argument("--kill-every", type=float, default=20, metavar="SECONDS")
-    arguments.add_argument("--transports", default="uds,tcp")
+    arguments.add_argument("--transports", default="shm,uds,tcp")
     arguments = fleet.parse(arguments, minutes=0.4, kill_every=3)
 
     with fleet.Fleet(arguments.tutti, arguments.program, "mixed", arguments.ranks, arguments.seed,

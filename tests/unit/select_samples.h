@@ -15,7 +15,7 @@ static inline struct select_group one_host(int size)
                                  .local_min = size,
                                  .local_max = size,
                                  .hosts_consecutive = true,
-                                 .uds = true,
+                                 .local = LOCAL_UDS,
                                  .crowding = 1,
                                  .slice_bytes = 256 * KIB,
                                  .channels_max = 1,

@@ -330,6 +330,21 @@ static void the_addresses_of_a_rank_are_tried_in_the_order_of_the_transports(voi
     assert_listed("uds", addresses, 5, true, "unix:@a unix:@b");
 }
 
+/* Shared memory is set up over a Unix socket, and both ends agree what becomes of it. */
+static void shared_memory_begins_at_the_unix_sockets_which_are_tried_once(void **state)
+{
+    (void)state;
+    char *addresses[] = {(char *)"10.0.0.1:4711", (char *)"unix:@a", (char *)"unix:@b"};
+    assert_listed("shm,uds,tcp", addresses, 3, true, "unix:@a unix:@b 10.0.0.1:4711");
+    assert_listed("shm,tcp,uds", addresses, 3, true, "unix:@a unix:@b 10.0.0.1:4711");
+    assert_listed("uds,shm,tcp", addresses, 3, true, "unix:@a unix:@b 10.0.0.1:4711");
+    assert_listed("tcp,shm", addresses, 3, true, "10.0.0.1:4711 unix:@a unix:@b");
+    assert_listed("uds,tcp,shm", addresses, 3, true, "unix:@a unix:@b 10.0.0.1:4711");
+    assert_listed("shm", addresses, 3, true, "unix:@a unix:@b");
+    assert_listed("shm,uds,tcp", addresses, 3, false, "10.0.0.1:4711");
+    assert_listed("shm", addresses, 3, false, "");
+}
+
 static void the_unix_sockets_of_another_host_are_of_no_use(void **state)
 {
     (void)state;
@@ -371,6 +386,7 @@ int main(void)
         cmocka_unit_test(a_cancelled_connector_does_not_call),
         cmocka_unit_test(addresses_are_added_from_text_and_printed_the_same),
         cmocka_unit_test(the_addresses_of_a_rank_are_tried_in_the_order_of_the_transports),
+        cmocka_unit_test(shared_memory_begins_at_the_unix_sockets_which_are_tried_once),
         cmocka_unit_test(the_unix_sockets_of_another_host_are_of_no_use),
         cmocka_unit_test(a_list_that_is_full_and_a_name_that_is_too_long_are_refused),
     };

@@ -154,6 +154,7 @@ static void a_card_survives_a_round_trip(void **state)
     card.peer = &peer;
     card.cores = 8;
     card.uds = true;
+    card.shm = true;
     card.tuning = (char *)"tutti tuning 1\nuds.latency_us 2.1\n";
     Wire__Control message = WIRE__CONTROL__INIT;
     message.body_case = WIRE__CONTROL__BODY_CARD;
@@ -165,6 +166,7 @@ static void a_card_survives_a_round_trip(void **state)
     assert_string_equal(after->card->peer->addresses[0], "10.0.0.1:4711");
     assert_int_equal(after->card->cores, 8);
     assert_true(after->card->uds);
+    assert_true(after->card->shm);
     assert_string_equal(after->card->tuning, "tutti tuning 1\nuds.latency_us 2.1\n");
     wire__control__free_unpacked(after, NULL);
 }

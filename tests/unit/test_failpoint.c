@@ -94,7 +94,7 @@ static void what_cannot_be_meant_is_refused_with_all_that_there_is(void **state)
         if (!strstr(error.message, cases[i].expected))
             fail_msg("\"%s\": %s", cases[i].text, error.message);
         assert_non_null(strstr(error.message, "the names are join_sent, reform_sent, "));
-        assert_non_null(strstr(error.message, ", goodbye_sent, request_made, accept; "));
+        assert_non_null(strstr(error.message, ", goodbye_sent, request_made, accept, "));
         assert_non_null(strstr(error.message, "the actions are die, stop, corrupt_header, "));
         const char *end = strstr(error.message, ", no_memory, no_descriptors");
         assert_non_null(end);

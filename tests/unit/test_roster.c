@@ -48,6 +48,7 @@ static void world_of(struct world *w, const char *hosts)
         w->card[rank].peer = &w->peer[rank];
         w->card[rank].cores = 4 + (uint32_t)rank;
         w->card[rank].uds = rank % 2 == 0;
+        w->card[rank].shm = rank % 3 == 0;
     }
     w->card[0].tuning = (char *)"tutti tuning 1\n";
 }
@@ -122,6 +123,7 @@ static void every_rank_ends_with_the_cards_of_all(void **state)
                 assert_string_equal(member->identity, "boot-a");
                 assert_int_equal(member->cores, 4 + other);
                 assert_int_equal(member->uds, other % 2 == 0);
+                assert_int_equal(member->shm, other % 3 == 0);
                 assert_int_equal(member->address_count, 2);
                 snprintf(address, sizeof address, "10.0.1.%d:4711", other);
                 assert_string_equal(member->addresses[1], address);

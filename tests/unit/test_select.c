@@ -42,7 +42,7 @@ static void for_each_case(bool with_counts,
             struct select_group groups[] = {one_host(size), one_host(size), several_hosts(size, 1),
                                             several_hosts(2, size), several_hosts(size, 2)};
             groups[1].crowding = 4;
-            groups[1].uds = false;
+            groups[1].local = LOCAL_TCP;
             for (size_t g = 0; g < sizeof groups / sizeof *groups; g++)
                 visit(&groups[g], &call);
         }
@@ -72,6 +72,7 @@ static void sample_cost_of_a_tree(const struct cost_case *c, struct cost *cost)
 
 /* Powers of two, so that sums are exact. */
 static const struct tuning sample_tuning = {.version = TUNING_VERSION,
+                                            .shm = {1, 4, 2, 0.25},
                                             .uds = {2, 8, 4, 0.5},
                                             .tcp_local = {16, 32, 8, 1},
                                             .tcp = {64, 128, 16, 2},
@@ -101,8 +102,10 @@ static void the_predicted_time_is_the_sum_of_the_counts_weighed_by_the_constants
     double bytes = 64;
     double remote = 64 + 16 + bytes / 4 * 2, memory = bytes / 2 * 0.25 + bytes / 8 * 0.125;
     assert_true(predict(&group, 64, sample_cost) == 3 * 2 + 2 * 4 + bytes * 0.5 + remote + memory);
-    group.uds = false;
+    group.local = LOCAL_TCP;
     assert_true(predict(&group, 64, sample_cost) == 3 * 16 + 2 * 8 + bytes * 1 + remote + memory);
+    group.local = LOCAL_SHM;
+    assert_true(predict(&group, 64, sample_cost) == 3 * 1 + 2 * 2 + bytes * 0.25 + remote + memory);
 }
 
 static void a_message_of_several_slices_is_as_many_frames(void **state)
@@ -341,7 +344,7 @@ static bool moves_no_more(const struct cost *cost, const struct cost *than)
 static void visit_halves(const struct select_group *group, const struct select_call *call)
 {
     struct select_call half = *call;
-    half.type = group->uds ? TUTTI_BFLOAT16 : TUTTI_FLOAT16;
+    half.type = group->local == LOCAL_UDS ? TUTTI_BFLOAT16 : TUTTI_FLOAT16;
     struct selection fastest = choose(group, call), chosen = choose(group, &half);
     struct cost least = count(group, call, fastest.algorithm);
     if (!operation_reduces(call->operation) || (fastest.algorithm->traits & ALGORITHM_RANK_ORDER)) {

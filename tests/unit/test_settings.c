@@ -73,7 +73,7 @@ static void defaults_hold_when_nothing_is_given(void **state)
     assert_null(values->job);
     assert_null(values->member);
     assert_null(values->host);
-    assert_string_equal(values->transports, "uds,tcp");
+    assert_string_equal(values->transports, "shm,uds,tcp");
     assert_null(values->interface);
     assert_null(values->port_range);
     assert_int_equal(values->join_timeout_ms, 60000);
@@ -185,7 +185,7 @@ static void an_empty_variable_or_field_is_not_given(void **state)
     struct settings settings;
     assert_int_equal(resolve(&settings, &config, environment, NULL), TUTTI_OK);
     assert_int_equal(settings.values.call_timeout_ms, 600000);
-    assert_string_equal(settings.values.transports, "uds,tcp");
+    assert_string_equal(settings.values.transports, "shm,uds,tcp");
     assert_string_equal(settings.values.log, "warning");
     settings_clean_up(&settings);
 }
@@ -359,8 +359,8 @@ static void channels_are_one_to_eight(void **state)
 static void transports_are_a_list_without_repetition(void **state)
 {
     (void)state;
-    static const char *const good[] = {"uds", "tcp", "uds,tcp", "tcp,uds"};
-    static const char *const bad[] = {",",  "uds,", ",tcp",    "uds,uds",     "uds tcp", "shm",
+    static const char *const good[] = {"shm", "uds", "tcp", "shm,uds,tcp", "uds,tcp", "tcp,uds", "tcp,shm"};
+    static const char *const bad[] = {",",  "uds,", ",tcp",    "uds,uds",     "uds tcp", "shmem",
                                       "ud", "udss", "uds|tcp", "uds,tcp,uds", "UDS"};
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         struct settings settings;
@@ -369,7 +369,21 @@ static void transports_are_a_list_without_repetition(void **state)
         settings_clean_up(&settings);
     }
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-        assert_variable_rejected("TUTTI_TRANSPORTS", bad[i], "uds and tcp");
+        assert_variable_rejected("TUTTI_TRANSPORTS", bad[i], "shm, uds and tcp");
+}
+
+static void a_list_holds_whole_words(void **state)
+{
+    (void)state;
+    assert_true(setting_list_holds("shm,uds,tcp", "shm"));
+    assert_true(setting_list_holds("shm,uds,tcp", "uds"));
+    assert_true(setting_list_holds("shm,uds,tcp", "tcp"));
+    assert_true(setting_list_holds("tcp", "tcp"));
+    assert_false(setting_list_holds("uds,tcp", "shm"));
+    assert_false(setting_list_holds("shm,tcp", "sh"));
+    assert_false(setting_list_holds("shm,tcp", "m,t"));
+    assert_false(setting_list_holds("shm", "shm,uds"));
+    assert_false(setting_list_holds("shm", ""));
 }
 
 static void port_ranges_are_two_ports_in_order(void **state)
@@ -555,6 +569,7 @@ int main(void)
         cmocka_unit_test(flags_are_0_or_1),
         cmocka_unit_test(channels_are_one_to_eight),
         cmocka_unit_test(transports_are_a_list_without_repetition),
+        cmocka_unit_test(a_list_holds_whole_words),
         cmocka_unit_test(port_ranges_are_two_ports_in_order),
         cmocka_unit_test(choices_are_the_words_of_the_table),
         cmocka_unit_test(texts_have_a_limit_and_no_control_characters),

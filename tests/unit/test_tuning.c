@@ -37,7 +37,7 @@ static char *edited(const char *from, const char *to)
 static void assert_same(const struct tuning *a, const struct tuning *b)
 {
     assert_int_equal(a->version, b->version);
-    assert_memory_equal(&a->uds, &b->uds, sizeof *a - offsetof(struct tuning, uds));
+    assert_memory_equal(&a->shm, &b->shm, sizeof *a - offsetof(struct tuning, shm));
 }
 
 static void assert_refused(const char *text, const char *word, const char *more)
@@ -87,8 +87,8 @@ static void a_measured_tuning_is_the_same_after_rounding_printing_and_parsing(vo
     uint64_t seed = 0x9E3779B97F4A7C15u;
     for (int round = 0; round < 1000; round++) {
         struct tuning tuning = tuning_default, again = {0};
-        double *values[] = {&tuning.uds.latency_us, &tuning.tcp.us_per_byte, &tuning.reduce_us_per_byte,
-                            &tuning.stripe_overhead_us};
+        double *values[] = {&tuning.uds.latency_us,     &tuning.tcp.us_per_byte, &tuning.reduce_us_per_byte,
+                            &tuning.stripe_overhead_us, &tuning.shm.us_per_byte, &tuning.shared.latency_us};
         for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
             seed = seed * 6364136223846793005u + 1442695040888963407u;
             *values[i] = (double)(seed >> 11) / 9007199254740992.0;
@@ -128,7 +128,7 @@ static void comments_blanks_and_any_order_are_read(void **state)
     assert_non_null(title_end);
     assert_non_null(last);
     assert_true(asprintf(&mixed,
-                         "# of host a\r\n\n  tutti tuning 1 # the title\n\t stripe_overhead_us\t%s%.*s",
+                         "# of host a\r\n\n  tutti tuning 2 # the title\n\t stripe_overhead_us\t%s%.*s",
                          strchr(last, ' ') + 1, (int)(last - title_end - 1), title_end + 1) > 0);
     struct tuning tuning;
     parse(mixed, &tuning);
@@ -175,7 +175,7 @@ static void a_number_that_is_none_is_refused_with_its_line(void **state)
                                           "1.2.3"};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         char line[64];
-        snprintf(line, sizeof line, "tutti tuning 1\nstripe_overhead_us %s\n", numbers[i]);
+        snprintf(line, sizeof line, "tutti tuning 2\nstripe_overhead_us %s\n", numbers[i]);
         assert_refused(line, "line 2", "decimal number");
     }
 }
@@ -183,8 +183,9 @@ static void a_number_that_is_none_is_refused_with_its_line(void **state)
 static void another_version_is_refused_naming_both(void **state)
 {
     (void)state;
-    assert_edit_refused("tutti tuning 1", "tutti tuning 2", "'tutti tuning 2'", "version 1");
-    assert_edit_refused("tutti tuning 1", "tutti tuning 0", "'tutti tuning 0'", "version 1");
+    assert_edit_refused("tutti tuning 2", "tutti tuning 1", "'tutti tuning 1'", "version 2");
+    assert_edit_refused("tutti tuning 2", "tutti tuning 1", "1", "run `tutti tune`");
+    assert_edit_refused("tutti tuning 2", "tutti tuning 3", "'tutti tuning 3'", "version 2");
 }
 
 static void what_is_no_tuning_is_refused(void **state)
@@ -192,25 +193,26 @@ static void what_is_no_tuning_is_refused(void **state)
     (void)state;
     assert_refused("", "empty", "tutti tune");
     assert_refused("# nothing but this\n\n", "empty", "tutti tune");
-    assert_refused("uds.latency_us 2\n", "line 1", "tutti tuning 1");
-    assert_refused("tutti tuning\n", "line 1", "tutti tuning 1");
-    assert_refused("tutti tuning 1x\n", "line 1", "tutti tuning 1");
-    assert_refused("tutti tuning 99999999999\n", "line 1", "tutti tuning 1");
-    assert_refused("\033[2J\001\n", "line 1", "tutti tuning 1");
+    assert_refused("uds.latency_us 2\n", "line 1", "tutti tuning 2");
+    assert_refused("tutti tuning\n", "line 1", "tutti tuning 2");
+    assert_refused("tutti tuning 2x\n", "line 1", "tutti tuning 2");
+    assert_refused("tutti tuning 99999999999\n", "line 1", "tutti tuning 2");
+    assert_refused("\033[2J\001\n", "line 1", "tutti tuning 2");
 }
 
 static void unknown_names_are_refused_with_their_line(void **state)
 {
     (void)state;
-    assert_edit_refused("uds.overhead_us", "uds.overhead", "line 4", "there is no constant");
-    assert_edit_refused("tcp.latency_us", "shm.latency_us", "'shm.latency_us", "there is no constant");
+    assert_edit_refused("uds.overhead_us", "uds.overhead", "line 8", "there is no constant");
+    assert_edit_refused("tcp.latency_us", "ib.latency_us", "'ib.latency_us", "there is no constant");
 }
 
 static void missing_names_are_refused(void **state)
 {
     (void)state;
     assert_edit_refused("reduce_us_per_byte", "#", "reduce_us_per_byte", "tutti tune");
-    assert_refused("tutti tuning 1\n", "uds.latency_us", "line 1");
+    assert_edit_refused("shared.us_per_byte", "#", "shared.us_per_byte", "tutti tune");
+    assert_refused("tutti tuning 2\n", "shm.latency_us", "line 1");
 }
 
 static void a_name_that_is_given_twice_is_refused(void **state)

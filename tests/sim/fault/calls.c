@@ -50,15 +50,18 @@ void comm_prepare(struct comm *comm)
     }
     comm->select = (struct select_group){
         .size = roster->size,
-        .uds = true,
+        .local = LOCAL_SHM,
         .crowding = crowding_of(comm),
         .slice_bytes = options->slice_bytes,
         .channels_max = 1,
         .deterministic = options->deterministic,
         .tuning = tuning_default,
     };
-    for (int rank = 0; rank < roster->size; rank++)
-        comm->select.uds = comm->select.uds && roster->members[rank].uds;
+    for (int rank = 0; rank < roster->size; rank++) {
+        const struct roster_member *member = &roster->members[rank];
+        enum local_transport local = local_transport_from(member->uds, member->shm);
+        comm->select.local = local < comm->select.local ? local : comm->select.local;
+    }
     select_count_hosts(&comm->select, &(struct host_map){roster->host_count, roster->host_of});
 }
 
@@ -131,7 +134,7 @@ static bool prepare(struct comm *comm, struct call *call)
     executor_init(&call->executor, &comm->channels[CHANNEL_COLLECTIVES].group, schedule, &print, &buffers,
                   call->scratch);
     if (staged)
-        staging_wrap(&call->executor, &call->part, args, rank, size, copy);
+        staging_wrap(&call->executor.operation, call->executor.group->kernels, size, &call->part, args, rank, copy);
     return true;
 }
 

@@ -178,7 +178,7 @@ struct link *piped_link_new(struct end *end, int peer, const char *peer_text, ui
                             struct failpoints *failpoints, void (*ready)(void *context), void *context)
 {
     static const struct link_ops ops = {"virtual",  piped_send,       piped_recv, piped_recv_loan,
-                                        piped_peek, piped_descriptor, piped_free};
+                                        piped_peek, piped_descriptor, NULL,       piped_free};
     struct piped_link *p = world_alloc(sizeof *p);
     p->link.ops = &ops;
     p->link.peer = peer;

@@ -21,8 +21,11 @@ WRAPPED = "malloc", "calloc", "realloc", "aligned_alloc", "strdup", "free"
 
 def flags_of(path):
     """The flags that src/CMakeLists.txt gives to single files."""
+    x86 = os.uname().machine == "x86_64"
     if path.name == "reduce_avx2.c":
-        return ["-mavx2", "-mf16c"] if os.uname().machine == "x86_64" else []
+        return ["-mavx2", "-mfma", "-mf16c"] if x86 else []
+    if path.name == "reduce_avx512.c":
+        return ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c"] if x86 else []
     return ["-w"] if path.name == "control.pb-c.c" else []
 
 
