@@ -45,6 +45,7 @@ struct shm_link {
     uint32_t received;
     bool decoded;
     uint32_t held; /* 1: the slot of the latest loan, which is not free yet */
+    uint32_t held_bytes;
     uint8_t *loan; /* for payloads that span slots; NULL until the first one */
     size_t loan_bytes;
 };
@@ -271,7 +272,7 @@ static void send_piece(struct shm_link *s, const uint8_t *payload, uint32_t byte
     if (s->sent == 0)
         memcpy(shm_ring_header(&s->share.ring, s->share.ring.own), s->head_out, FRAME_HEADER_BYTES);
     if (bytes > 0)
-        copy_to_shared(shm_ring_slot(&s->share.ring, s->share.ring.own), payload + s->sent, bytes);
+        memcpy(shm_ring_slot(&s->share.ring, s->share.ring.own), payload + s->sent, bytes);
     link_count(&s->link.sent_bytes, (s->sent == 0 ? FRAME_HEADER_BYTES : 0) + (uint64_t)bytes);
     s->sent += bytes;
     if (shm_ring_fill(&s->share.ring))
@@ -376,8 +377,9 @@ static int await_slot(struct shm_link *s, struct tutti_error *error)
     }
 }
 
-static void free_slot(struct shm_link *s)
+static void free_slot(struct shm_link *s, uint32_t bytes)
 {
+    hand_back_lines(shm_ring_slot(&s->share.ring, s->share.ring.own), bytes);
     if (shm_ring_free(&s->share.ring))
         ring_bell(s);
 }
@@ -385,7 +387,7 @@ static void free_slot(struct shm_link *s)
 static void end_loan(struct shm_link *s)
 {
     if (s->held > 0)
-        free_slot(s);
+        free_slot(s, s->held_bytes); /* the next header may be in frame_in already */
     s->held = 0;
 }
 
@@ -435,7 +437,7 @@ static int receive_payload(struct shm_link *s, uint8_t *payload, uint32_t length
         uint32_t piece = piece_of(s, length - s->received);
         if (piece > 0)
             memcpy(payload + s->received, shm_ring_slot(&s->share.ring, s->share.ring.own), piece);
-        free_slot(s);
+        free_slot(s, piece);
         s->received += piece;
         link_count(&s->link.received_bytes, piece);
     } while (s->received < length);
@@ -495,6 +497,7 @@ static int shm_recv_loan(struct link *link, struct frame *frame, const void **pa
         return LINK_UNEXPECTED;
     *payload = shm_ring_slot(&s->share.ring, s->share.ring.own);
     s->held = 1;
+    s->held_bytes = length;
     link_count(&link->received_bytes, length);
     return receive_done(s, frame, *payload, length, error);
 }

@@ -6,11 +6,14 @@
  * reads the nonce back into it, and sends frames through it.  A sender waits for nothing that the application
  * of its receiver must do first.
  *
+ * The header of a frame lies beside the slot in which it begins; its payload fills that slot and as many more
+ * as it needs.
+ *
  * Failure modes: a receiver that cannot make the ring, or may not, offers none; a sender that cannot map it,
  * or may not, does without.  Then frames go over the socket, as those of uds links do (stream.h), which the
- * receiver notices by the first byte; whoever failed writes a line that says why.  Offer and frames of which
- * the sender takes notice first cannot meet: the offer goes to the sender and the frames come from there.
- * Once the ring is in use, each byte on the socket, of value 1, is a bell. */
+ * receiver notices by the first byte; whoever failed writes a line that says why.  They cannot meet the
+ * offer, which goes the other way.  Once the ring is in use, each byte on the socket, of value 1, is a bell.
+ */
 #ifndef TUTTI_TRANSPORT_SHM_LINK_H
 #define TUTTI_TRANSPORT_SHM_LINK_H
 

@@ -38,6 +38,7 @@ static void offer_encode(const struct offer *offer, uint8_t bytes[SHM_OFFER_BYTE
 static bool offer_decode(const uint8_t bytes[SHM_OFFER_BYTES], struct offer *offer)
 {
     if (get_u32(bytes) != OFFER_MAGIC || bytes[4] != OFFER_VERSION || bytes[5] > OFFER_RING ||
+        get_u32(bytes + 12) != 0 || get_u32(bytes + 24) != 0 ||
         get_u32(bytes + OFFER_CRC_OFFSET) != crc32c(0, bytes, OFFER_CRC_OFFSET))
         return false;
     *offer = (struct offer){

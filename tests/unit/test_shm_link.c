@@ -159,6 +159,24 @@ static void a_loan_stays_as_it_is_until_the_next_frame_is_received(void **state)
     }
 }
 
+static void a_longer_frame_that_is_peeked_while_a_loan_is_held_comes_whole(void **state)
+{
+    const struct shm_pair *pair = *state;
+    static uint8_t bytes[3 * SLOT_BYTES], received[3 * SLOT_BYTES];
+    struct frame frame;
+    const void *loan = NULL;
+    struct tutti_error error;
+    fill(bytes, 64, 1);
+    assert_int_equal(pair_send(pair, bytes, 64, 1, &error), LINK_DONE);
+    fill(bytes, sizeof bytes, 2);
+    assert_int_equal(pair_send(pair, bytes, sizeof bytes, 2, &error), LINK_DONE);
+    assert_int_equal(recv_loan(pair, &frame, &loan, 64, &error), LINK_DONE);
+    assert_int_equal(peek(pair, &frame, &error), LINK_DONE);
+    check_frame(&(struct frame){.sequence = 1, .length = 64, .call.root = 2, .step = 5}, loan, 64, 1);
+    assert_int_equal(pair_recv(pair, &frame, received, sizeof received, &error), LINK_DONE);
+    check_frame(&frame, received, sizeof received, 2);
+}
+
 static void a_loan_that_spans_slots_is_put_together(void **state)
 {
     const struct shm_pair *pair = *state;
@@ -559,6 +577,7 @@ int main(void)
         LINK_TEST(another_length_than_was_asked_for_is_told_with_the_header),
         LINK_TEST(a_header_is_peeked_before_its_payload_has_come),
         LINK_TEST(a_loan_stays_as_it_is_until_the_next_frame_is_received),
+        LINK_TEST(a_longer_frame_that_is_peeked_while_a_loan_is_held_comes_whole),
         LINK_TEST(a_loan_that_spans_slots_is_put_together),
         LINK_TEST(nobody_rings_who_need_not_and_nobody_twice),
         LINK_TEST(two_threads_exchange_frames_of_any_length_and_no_bell_is_lost),

@@ -410,6 +410,22 @@ static void memory_that_is_not_as_it_was_offered_is_not_used(void **state)
     }
 }
 
+static void an_offer_whose_reserved_bytes_are_used_is_refused(void **state)
+{
+    (void)state;
+    for (size_t at = 12; at <= 24; at += 12) {
+        struct half half;
+        struct tutti_error error;
+        uint8_t offer[SHM_OFFER_BYTES] = "TUTS\1";
+        open_half(&half, true);
+        offer[at + 3] = 1;
+        put_u32(offer + 28, crc32c(0, offer, 28));
+        assert_int_equal(write(half.fd, offer, sizeof offer), SHM_OFFER_BYTES);
+        check_error(&error, send_short(&half, &error), TUTTI_ERR_PROTOCOL, "the offer");
+        close_half(&half);
+    }
+}
+
 static void a_ring_of_impossible_shape_is_refused(void **state)
 {
     (void)state;
@@ -472,6 +488,7 @@ int main(void)
         cmocka_unit_test(what_is_no_offer_is_refused),
         cmocka_unit_test(a_peer_that_goes_before_it_has_offered_or_attached_is_lost),
         cmocka_unit_test(memory_that_is_not_as_it_was_offered_is_not_used),
+        cmocka_unit_test(an_offer_whose_reserved_bytes_are_used_is_refused),
         cmocka_unit_test(a_ring_of_impossible_shape_is_refused),
         cmocka_unit_test(a_link_has_one_descriptor_while_it_lives_and_none_after),
     };

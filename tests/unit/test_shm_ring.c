@@ -86,7 +86,7 @@ static void slots_and_headers_lie_apart_and_within_the_memory(void **state)
     }
 }
 
-/* What one end writes often shares a line with nothing that the other writes. */
+/* What one end writes shares no cache line with what the other writes. */
 static void each_end_writes_lines_of_its_own(void **state)
 {
     (void)state;
