@@ -6,6 +6,7 @@
 #define IN_ORDER ALGORITHM_RANK_ORDER
 #define HOSTS    ALGORITHM_HIERARCHICAL
 #define DIRECT   ALGORITHM_DIRECT
+#define MIXED    ALGORITHM_MIXED
 
 #define ROW(operation, number, family, name, traits)                                                         \
     {                                                                                                        \
@@ -60,6 +61,26 @@ const struct algorithm algorithms[] = {
 
 const size_t algorithm_count = sizeof algorithms / sizeof *algorithms;
 
+static const struct algorithm mixed[] = {
+    ROW(TUTTI_ALL_REDUCE, ALGORITHM_MIXED_NUMBER, hierarchical_shared, mixed_all_reduce, MIXED),
+    ROW(TUTTI_ALL_REDUCE, ALGORITHM_MIXED_NUMBER + 1, hierarchical_exchange, mixed_exchange_all_reduce,
+        MIXED),
+    ROW(TUTTI_BARRIER, ALGORITHM_MIXED_NUMBER, hierarchical_shared, mixed_barrier, IN_ORDER | MIXED),
+};
+
+const size_t algorithm_places = (sizeof algorithms + sizeof mixed) / sizeof *algorithms;
+
+const struct algorithm *algorithm_at(size_t place)
+{
+    return place < algorithm_count ? &algorithms[place] : &mixed[place - algorithm_count];
+}
+
+size_t algorithm_place(const struct algorithm *algorithm)
+{
+    return algorithm_is_mixed(algorithm) ? algorithm_count + (size_t)(algorithm - mixed)
+                                         : (size_t)(algorithm - algorithms);
+}
+
 #define SHARED(operation) [operation] = {operation, ALGORITHM_SHARED_NUMBER, "shared", IN_ORDER, NULL, NULL}
 
 static const struct algorithm shared[OPERATION_COUNT] = {
@@ -80,10 +101,10 @@ int algorithm_operation(int operation)
 
 const struct algorithm *algorithm_find(int operation, const char *name)
 {
-    for (size_t i = 0; i < algorithm_count; i++) {
-        if (algorithms[i].operation == algorithm_operation(operation) &&
-            strcmp(algorithms[i].name, name) == 0)
-            return &algorithms[i];
+    for (size_t i = 0; i < algorithm_places; i++) {
+        const struct algorithm *algorithm = algorithm_at(i);
+        if (algorithm->operation == algorithm_operation(operation) && strcmp(algorithm->name, name) == 0)
+            return algorithm;
     }
     const struct algorithm *direct = algorithm_shared(algorithm_operation(operation));
     return direct && strcmp(direct->name, name) == 0 ? direct : NULL;
@@ -91,9 +112,10 @@ const struct algorithm *algorithm_find(int operation, const char *name)
 
 const struct algorithm *algorithm_by_number(int operation, int number)
 {
-    for (size_t i = 0; i < algorithm_count; i++) {
-        if (algorithms[i].operation == algorithm_operation(operation) && algorithms[i].number == number)
-            return &algorithms[i];
+    for (size_t i = 0; i < algorithm_places; i++) {
+        const struct algorithm *algorithm = algorithm_at(i);
+        if (algorithm->operation == algorithm_operation(operation) && algorithm->number == number)
+            return algorithm;
     }
     return number == ALGORITHM_SHARED_NUMBER ? algorithm_shared(algorithm_operation(operation)) : NULL;
 }

@@ -9,15 +9,6 @@
 #include "algorithm/hierarchy.h"
 #include "algorithm/table.h"
 
-static void leaders_barrier(struct schedule *s, const struct hierarchy *h)
-{
-    for (int distance = 1; distance < h->hosts; distance *= 2) {
-        int from = h->first[(h->host - distance + h->hosts) % h->hosts];
-        schedule_send(s, h->first[(h->host + distance) % h->hosts], s->rank, 1, span_send());
-        schedule_recv(s, from, from, 1, span_recv());
-    }
-}
-
 void hierarchical_barrier(struct schedule *s)
 {
     struct hierarchy h;
@@ -30,7 +21,7 @@ void hierarchical_barrier(struct schedule *s)
     for (int step = 1; step <= top; step *= 2)
         schedule_recv(s, s->rank + step, s->rank + step, 1, span_recv());
     if (node == 0) {
-        leaders_barrier(s, &h);
+        hierarchy_leaders_barrier(s, &h);
     } else {
         schedule_send(s, parent, s->rank, 1, span_send());
         schedule_recv(s, parent, parent, 1, span_recv());

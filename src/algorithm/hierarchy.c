@@ -50,6 +50,15 @@ struct team hierarchy_across(struct hierarchy *h, const struct schedule *s)
     return (struct team){h->across, 0, h->hosts, h->host};
 }
 
+void hierarchy_leaders_barrier(struct schedule *s, const struct hierarchy *h)
+{
+    for (int distance = 1; distance < h->hosts; distance *= 2) {
+        int from = h->first[(h->host - distance + h->hosts) % h->hosts];
+        schedule_send(s, h->first[(h->host + distance) % h->hosts], s->rank, 1, span_send());
+        schedule_recv(s, from, from, 1, span_recv());
+    }
+}
+
 struct range hierarchy_block(const struct hierarchy *h, int host, int part)
 {
     size_t ranks = (size_t)(h->first[host + 1] - h->first[host]), parts = (size_t)h->parts;

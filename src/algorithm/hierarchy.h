@@ -28,6 +28,10 @@ struct team hierarchy_local(const struct hierarchy *h, const struct schedule *s)
  * until the next call. */
 struct team hierarchy_across(struct hierarchy *h, const struct schedule *s);
 
+/* A barrier of the first ranks of all hosts, of whom this is one, by dissemination.  The schedule has a chunk
+ * for each rank. */
+void hierarchy_leaders_barrier(struct schedule *s, const struct hierarchy *h);
+
 /* The ranks of block `part` of a host. */
 struct range hierarchy_block(const struct hierarchy *h, int host, int part);
 

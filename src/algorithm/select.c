@@ -122,6 +122,14 @@ static double shared_us(const struct select_group *group, const struct select_ca
            (double)call->bytes * constants->us_per_byte * passes * crowding;
 }
 
+/* What a mixed one does within hosts: as much as an all_reduce there, with one wait more. */
+static double shared_phases_us(const struct select_group *group, const struct select_call *call)
+{
+    const struct tuning_shared *constants = &group->tuning.shared;
+    return shared_us(group, call) + constants->latency_us +
+           constants->shared_latency_us * (group->crowding > 1 ? group->crowding - 1 : 0);
+}
+
 static double bytes_of(const struct select_group *group, const struct select_call *call)
 {
     switch (call->operation) {
@@ -172,6 +180,10 @@ static void predict(const struct select_group *group, const struct select_call *
     }
     count_cost(group, call, algorithm, 1, &cost);
     selection->predicted_us = cost_us(group, algorithm, &cost);
+    if (algorithm_is_mixed(algorithm)) { /* a lane has no arena */
+        selection->predicted_us += shared_phases_us(group, call);
+        return;
+    }
     if (group->crowding > 1 || !can_be_striped(call))
         return;
     for (int channels = 2; channels <= group->channels_max; channels++) {
@@ -213,6 +225,8 @@ bool select_is_eligible(const struct select_group *group, const struct select_ca
         return false;
     if ((algorithm->traits & ALGORITHM_HIERARCHICAL) && !has_levels(group))
         return false;
+    if (algorithm_is_mixed(algorithm) && !group->mixed)
+        return false;
     return !group->deterministic || (algorithm->traits & ALGORITHM_RANK_ORDER);
 }
 
@@ -249,9 +263,9 @@ static const char *names_end(struct names *names)
 
 static const char *name_all(int operation, struct names *names)
 {
-    for (size_t i = 0; i < algorithm_count; i++)
-        if (algorithms[i].operation == operation_plain(operation))
-            names_add(names, algorithms[i].name);
+    for (size_t i = 0; i < algorithm_places; i++)
+        if (algorithm_at(i)->operation == operation_plain(operation))
+            names_add(names, algorithm_at(i)->name);
     const struct algorithm *direct = algorithm_shared(operation_plain(operation));
     if (direct)
         names_add(names, direct->name);
@@ -261,9 +275,9 @@ static const char *name_all(int operation, struct names *names)
 static const char *name_eligible(const struct select_group *group, const struct select_call *call,
                                  struct names *names)
 {
-    for (size_t i = 0; i < algorithm_count; i++)
-        if (select_is_eligible(group, call, &algorithms[i]))
-            names_add(names, algorithms[i].name);
+    for (size_t i = 0; i < algorithm_places; i++)
+        if (select_is_eligible(group, call, algorithm_at(i)))
+            names_add(names, algorithm_at(i)->name);
     const struct algorithm *direct = algorithm_shared(call->operation);
     if (direct && select_is_eligible(group, call, direct))
         names_add(names, direct->name);
@@ -297,8 +311,8 @@ static bool find_fastest(const struct select_group *group, const struct select_c
                          const struct algorithm *instead_of, struct selection *fastest)
 {
     bool found = false;
-    for (size_t i = 0; i < algorithm_count; i++) {
-        const struct algorithm *algorithm = &algorithms[i];
+    for (size_t i = 0; i < algorithm_places; i++) {
+        const struct algorithm *algorithm = algorithm_at(i);
         struct selection candidate;
         if (!select_is_eligible(group, call, algorithm))
             continue;
@@ -323,6 +337,8 @@ static const char *name_obstacle(const struct select_group *group, const struct 
         return "TUTTI_DETERMINISTIC asks for sums in the order of the ranks";
     if ((named->traits & ALGORITHM_HIERARCHICAL) && !has_levels(group))
         return "the group has not several hosts with several consecutive ranks";
+    if (algorithm_is_mixed(named) && !group->mixed)
+        return "not every host of the group has shared memory for as many consecutive ranks, at least two";
     return "ranks between the root and a part do not know its length";
 }
 

@@ -75,7 +75,8 @@ struct select_group {
     bool hosts_consecutive;
     enum local_transport local; /* the least of all ranks */
     bool shared;                /* an arena joins all ranks: they are on one host */
-    double crowding;            /* ranks of a host for each of its cores, the most of all hosts; at least 1 */
+    bool mixed;      /* an arena joins the ranks of each of several hosts, which have equally many */
+    double crowding; /* ranks of a host for each of its cores, the most of all hosts; at least 1 */
     size_t slice_bytes;
     int channels_max;   /* over which an operation may be striped, at least 1: those whose threads have a core
                          */
@@ -127,8 +128,8 @@ int algorithm_select(const struct select_group *group, const struct select_call 
 int select_check(const struct select_group *group, struct tutti_error *error);
 
 /* Whether `algorithm` may run that call in that group at all: it is one of that operation, the mode allows
- * it, a hierarchical one has several hosts, one of them with several ranks, each with consecutive ranks, and
- * "shared" has an arena. */
+ * it, a hierarchical one has several hosts, one of them with several ranks, each with consecutive ranks,
+ * "shared" has an arena, and a mixed one has one on each host. */
 bool select_is_eligible(const struct select_group *group, const struct select_call *call,
                         const struct algorithm *algorithm);
 

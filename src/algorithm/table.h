@@ -18,6 +18,10 @@ ALGORITHM_DECLARE(direct_all_reduce)
 ALGORITHM_DECLARE(tree_all_reduce)
 ALGORITHM_DECLARE(hierarchical_all_reduce)
 
+ALGORITHM_DECLARE(mixed_all_reduce)
+ALGORITHM_DECLARE(mixed_exchange_all_reduce)
+ALGORITHM_DECLARE(mixed_barrier)
+
 ALGORITHM_DECLARE(ring_broadcast)
 ALGORITHM_DECLARE(tree_broadcast)
 ALGORITHM_DECLARE(scatter_gather_broadcast)

@@ -29,8 +29,9 @@
 #include "group/membership.h"
 #include "group/roster.h"
 #include "local/direct.h"
+#include "local/mixed.h"
 
-#define COMM_ALGORITHMS_MAX 64 /* of the table in algorithm/ */
+#define COMM_ALGORITHMS_MAX 64 /* that have schedules */
 #define COMM_LANES_MAX      (WORKERS_MAX - 1)
 #define COMM_MEMOS          16 /* a power of two */
 
@@ -41,11 +42,12 @@ enum progress_token { TOKEN_FREE, TOKEN_CALLER, TOKEN_LOOP };
 /* FINALIZING: the last call has been issued; no other may follow, but the group can still fail. */
 enum comm_phase { COMM_ACTIVE, COMM_FINALIZING, COMM_FINALIZED };
 
-/* A collective: in shared memory, or over links. */
+/* A collective: in shared memory, over links, or both. */
 union any_operation {
-    struct operation operation; /* what both begin with */
+    struct operation operation; /* what all begin with */
     struct executor executor;
     struct direct direct;
+    struct mixed mixed;
 };
 
 /* Calls that were issued together: collectives, each of which is an operation, or messages, each of which has
@@ -202,12 +204,13 @@ struct tutti_comm {
     tutti_request *posted, **posted_tail;             /* not in the mailbox yet; under the lock */
     atomic_int message_count;                         /* requests in these two */
     atomic_int queue_count;                           /* requests from `head` on */
-    struct schedule **schedules[COMM_ALGORITHMS_MAX]; /* by algorithm, then root; made on first use */
+    struct schedule **schedules[COMM_ALGORITHMS_MAX]; /* by algorithm_place(), then root; made on first use */
     uint8_t *scratch;
     size_t scratch_bytes;
     struct scratch_block *retired;                          /* outgrown while operations still used them */
     uint64_t sequence;                                      /* of the latest call */
     uint64_t completed;                                     /* of the latest that has completed */
+    bool is_uncounted;                                      /* the next call has the number 0; levels.h */
     bool finalizes;                                         /* the next call is that of finalize */
     struct fingerprint recent_calls[EXECUTOR_RECENT_CALLS]; /* by sequence modulo their number */
     atomic_uint_fast64_t late_sequence; /* the operation about which the rendezvous is to be asked */
@@ -296,10 +299,14 @@ int issue_choose(tutti_comm *comm, const struct tutti_call *call, struct selecti
 void issue_release(tutti_request *request); /* for reuse */
 void issue_free(tutti_comm *comm);          /* requests, schedules, scratch; needs no lock any more */
 
-/* Is it one in shared memory? */
+/* Is it one in shared memory?  Or one that is partly so? */
 static inline bool operation_is_direct(const struct operation *operation)
 {
     return operation->call.algorithm == ALGORITHM_SHARED_NUMBER;
+}
+static inline bool operation_is_mixed(const struct operation *operation)
+{
+    return operation->call.algorithm >= ALGORITHM_MIXED_NUMBER;
 }
 
 /* For messages.c: a request of `count` mails, NULL when out of memory. */

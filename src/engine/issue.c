@@ -144,8 +144,8 @@ int issue_choose(tutti_comm *comm, const struct tutti_call *call, struct selecti
 
 static const struct schedule *schedule_for(tutti_comm *comm, const struct algorithm *algorithm, int root)
 {
-    assert(algorithm_count <= COMM_ALGORITHMS_MAX);
-    struct schedule ***by_root = &comm->schedules[algorithm - algorithms];
+    assert(algorithm_places <= COMM_ALGORITHMS_MAX);
+    struct schedule ***by_root = &comm->schedules[algorithm_place(algorithm)];
     if (!*by_root)
         *by_root = calloc((size_t)comm->place.size, sizeof **by_root);
     if (!*by_root)
@@ -252,7 +252,7 @@ struct prepared {
     size_t count;
     struct fingerprint print;
     struct selection selection;
-    const struct schedule *schedule; /* NULL: in shared memory */
+    const struct schedule *schedule; /* NULL: in shared memory alone */
     struct executor_buffers buffers;
     size_t schedule_bytes, bytes; /* of scratch memory: for the schedule, and with that copy */
     bool packed, staged;          /* the input is copied: that of several calls, or of one */
@@ -298,7 +298,9 @@ static void make_operation(tutti_comm *comm, struct prepared *p, uint8_t *scratc
         copy = staging_copy(p->calls, rank, copy);
         p->buffers.send = copy;
     }
-    if (p->schedule)
+    if (algorithm_is_mixed(p->selection.algorithm))
+        mixed_init(&result->mixed, comm->arena, group, p->schedule, &p->print, &p->buffers, scratch);
+    else if (p->schedule)
         executor_init(&result->executor, group, p->schedule, &p->print, &p->buffers, scratch);
     else /* all ranks share the arena, so a rank's index there is its number */
         direct_init(&result->direct, comm->arena, &p->print, p->buffers.send, p->buffers.recv,
@@ -392,6 +394,18 @@ static void set_due(tutti_comm *comm, tutti_request *request)
     comm->last_due_ns = due_ns;
 }
 
+static void start(tutti_comm *comm, union any_operation *any, int64_t now_ns, int64_t due_ns)
+{
+    uint64_t sequence = comm->is_uncounted ? 0 : ++comm->sequence;
+    if (operation_is_direct(&any->operation))
+        direct_start(&any->direct, sequence, now_ns, due_ns);
+    else if (operation_is_mixed(&any->operation))
+        mixed_start(&any->mixed, sequence, now_ns, due_ns);
+    else
+        executor_start(&any->executor, sequence, now_ns, due_ns);
+    comm->recent_calls[sequence % EXECUTOR_RECENT_CALLS] = any->operation.call;
+}
+
 /* Numbers a prepared request, unless its one operation has `begun`, and puts it at the end of the queue. */
 static void enqueue(tutti_comm *comm, tutti_request *request, int timeout_ms, bool begun)
 {
@@ -403,15 +417,8 @@ static void enqueue(tutti_comm *comm, tutti_request *request, int timeout_ms, bo
     request->lateness = (struct lateness){false};
     request->looked_ns = 0;
     atomic_store_explicit(&request->current, 0, memory_order_relaxed);
-    for (size_t i = 0; i < request->count && !begun; i++) {
-        union any_operation *any = &request->operations[i];
-        int64_t due_ns = now_ns + timeout_ms * NS_PER_MS;
-        if (operation_is_direct(&any->operation))
-            direct_start(&any->direct, ++comm->sequence, now_ns, due_ns);
-        else
-            executor_start(&any->executor, ++comm->sequence, now_ns, due_ns);
-        comm->recent_calls[comm->sequence % EXECUTOR_RECENT_CALLS] = any->operation.call;
-    }
+    for (size_t i = 0; i < request->count && !begun; i++)
+        start(comm, &request->operations[i], now_ns, now_ns + timeout_ms * NS_PER_MS);
     if (begun) {
         request->operations[0].operation.started_ns = now_ns;
         request->operations[0].operation.deadline_ns = now_ns + timeout_ms * NS_PER_MS;

@@ -20,11 +20,12 @@ static const struct operation *operation_of(const tutti_request *request)
 }
 
 /* Tells the other ranks of this host that the call begins, so that one that makes another is noticed whatever
- * carries it.  A direct collective does it by itself.  false: one of them is too far behind. */
+ * carries it.  A direct collective does it by itself, and an uncounted call is not theirs.  false: one of
+ * them is too far behind. */
 static bool begin(tutti_comm *comm, struct operation *operation)
 {
     int index;
-    if (operation->begun || !comm->arena || operation_is_direct(operation))
+    if (operation->begun || !comm->arena || operation_is_direct(operation) || operation->sequence == 0)
         return true;
     operation->begun = arena_begin(comm->arena, operation->sequence, &operation->call, true, &index);
     if (!operation->begun)
@@ -144,6 +145,14 @@ static int64_t stray_due_ns(const tutti_request *head)
     return looked_ns > 0 ? looked_ns + STRAY_EVERY_NS : operation_of(head)->started_ns + STRAY_AFTER_NS;
 }
 
+/* Frames of other calls that have come over links, where the operation uses them. */
+static int check_links(const union any_operation *any, struct tutti_error *error)
+{
+    if (operation_is_direct(&any->operation))
+        return TUTTI_OK;
+    return stray_check(operation_is_mixed(&any->operation) ? &any->mixed.executor : &any->executor, error);
+}
+
 static bool meets_stray(tutti_comm *comm, tutti_request *head, int64_t now_ns)
 {
     struct tutti_error error;
@@ -151,9 +160,7 @@ static bool meets_stray(tutti_comm *comm, tutti_request *head, int64_t now_ns)
         return false;
     head->looked_ns = now_ns;
     const struct operation *operation = operation_of(head);
-    int status = operation_is_direct(operation)
-                     ? TUTTI_OK
-                     : stray_check(&head->operations[head->current].executor, &error);
+    int status = check_links(&head->operations[head->current], &error);
     if (status == TUTTI_OK && comm->arena && operation->begun)
         status = arena_check_call(comm->arena, operation->sequence, &error);
     if (status == TUTTI_OK)

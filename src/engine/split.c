@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "engine/colocation.h"
+#include "engine/levels.h"
 #include "engine/life.h"
 #include "engine/mesh.h"
 #include "engine/stripes.h"
@@ -206,6 +207,8 @@ static int make_child(tutti_comm *parent, const int *ranks, int count, int rank,
         status = progress_run(comm, &barrier, 1, -1, &request);
         if (status == TUTTI_OK)
             status = colocation_open(comm, comm->settings.values.join_timeout_ms, &error);
+        if (status == TUTTI_OK)
+            status = levels_agree(comm, comm->settings.values.join_timeout_ms, &error);
     }
     if (error.code < 0) { /* the others wait for this one */
         if (error.rank < 0)

@@ -47,7 +47,7 @@ static inline void waiter_end_spinning(struct waiter *waiter)
         waiter->turns = waiter->policy->spin_turns;
 }
 
-#define SHARED_SPINS_FEW 20
+#define SHARED_SPINS_FEW 1
 
 /* Looks at a flag in shared memory before the waiter is asked. */
 static inline int waiter_shared_spins(const struct waiter *waiter)

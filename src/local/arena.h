@@ -29,7 +29,7 @@
 #define ARENA_SLOT_BYTES    (512u << 10)      /* of a rank, all together */
 #define ARENA_PAGE_BYTES    4096u
 #define ARENA_RANKS_MAX     1024
-#define ARENA_STEP_BITS     24
+#define ARENA_STEP_BITS     32 /* 192 ranks broadcast 5 GB in 2^24 steps */
 #define ARENA_LINE_BYTES    64
 
 struct arena_call_line {

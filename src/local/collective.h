@@ -7,12 +7,15 @@
 #include "base/copy.h"
 #include "base/relax.h"
 #include "local/direct.h"
+#include "tensor/chunk.h"
 
-#define HALF_BYTES (ARENA_SLOT_BYTES / 2)
+#define HALF_BYTES          (ARENA_SLOT_BYTES / 2)
+#define OUTPUT_STREAMED_MIN (8u << 20) /* of a rank; more does not stay in its share of the caches anyway */
 
 extern const struct direct_collective shared_barrier, shared_all_reduce_small, shared_all_reduce_exchange,
     shared_all_reduce, shared_reduce_scatter, shared_all_gather_small, shared_all_gather,
-    shared_broadcast_small, shared_broadcast, shared_gather_small, shared_gather;
+    shared_broadcast_small, shared_broadcast, shared_gather_small, shared_gather, shared_arrival,
+    shared_release;
 extern const struct direct_collective symmetric_all_reduce, symmetric_reduce_scatter, symmetric_all_gather,
     symmetric_broadcast, symmetric_gather;
 
@@ -96,14 +99,6 @@ static inline void direct_turn_slots(struct direct *d, uint32_t number)
     d->arena->turned[d->half] ^= (uint8_t)(1u << number);
 }
 
-/* What was said in a slot has been read, and there is no answer: changes each line, so that the writer finds
- * it as if there were one. */
-static inline void direct_hand_back(uint8_t *slot, size_t bytes)
-{
-    for (size_t at = 0; at < bytes; at += ARENA_LINE_BYTES)
-        *(volatile uint8_t *)(slot + at) = 0;
-}
-
 /* The most that a piece can be where each pair has `depth` slots in either direction. */
 static inline size_t piece_bytes_max(const struct direct *d, uint32_t depth)
 {
@@ -134,6 +129,15 @@ static inline uint8_t *recv_at(const struct direct *d, size_t element)
  */
 void direct_reduce(const struct direct *d, void *target, const void *const *sources, size_t count);
 
+/* To the caller's output, of which the call writes `total` bytes in all. */
+static inline void copy_to_output(void *target, const void *source, size_t bytes, size_t total)
+{
+    if (total >= OUTPUT_STREAMED_MIN)
+        copy_past_caches(target, source, bytes);
+    else
+        memcpy(target, source, bytes);
+}
+
 /* Where rank `index` has its input, or its output, of `count` elements, as this process sees it; all ranks
  * have said that theirs is symmetric memory.  NULL: *error says why. */
 const uint8_t *direct_send_of(const struct direct *d, int index, size_t count, struct tutti_error *error);
@@ -160,6 +164,43 @@ static inline size_t piece_begin(const struct round_pieces *round, int index)
 static inline size_t piece_count(const struct round_pieces *round, int index)
 {
     return piece_begin(round, index + 1) - piece_begin(round, index);
+}
+
+/* ---- Parts ------------------------------------------------------------------------------------- */
+
+/* A reduce_scatter and an all_gather may follow one another in one call: each rank then writes to the slots
+ * that it read last, which asks for the same pieces and as many slots in both. */
+#define PART_DEPTH           2 /* rounds for which there are slots */
+#define PART_PIECE_BYTES_MAX (64u << 10)
+
+/* The first element of the part of rank `index` in the vector of all. */
+static inline size_t part_begin(const struct direct *d, int index)
+{
+    if (d->cuts == 0)
+        return (size_t)index * d->count;
+    size_t cuts = (size_t)d->cuts;
+    return chunk_begin(d->count, (size_t)d->arena->count * cuts, (size_t)index * cuts);
+}
+
+static inline size_t part_count(const struct direct *d, int index)
+{
+    return d->cuts == 0 ? d->count : part_begin(d, index + 1) - part_begin(d, index);
+}
+
+/* Sets the pieces and their rounds; the first part is the longest. */
+static inline void part_prepare(struct direct *d)
+{
+    size_t most = piece_bytes_max(d, PART_DEPTH), bytes = part_count(d, 0) * d->element_bytes;
+    d->piece_bytes = most < PART_PIECE_BYTES_MAX ? most : PART_PIECE_BYTES_MAX;
+    d->rounds = (uint32_t)((bytes + d->piece_bytes - 1) / d->piece_bytes);
+}
+
+/* The piece of the part of rank `index` in one round, `begin` being counted from that of the part. */
+static inline struct round_pieces part_round(const struct direct *d, int index, uint32_t round)
+{
+    size_t most = piece_elements(d), total = part_count(d, index), begin = round * most;
+    begin = begin < total ? begin : total;
+    return (struct round_pieces){begin, total - begin < most ? total - begin : most, most};
 }
 
 #endif

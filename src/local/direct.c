@@ -5,9 +5,15 @@
 #include "local/symmetric.h"
 #include "tensor/type.h"
 
-#define ACTIONS_MAX   64         /* in one progress(): a deadline, an abort and other work must get through */
-#define SYMMETRIC_MIN (8u << 10) /* bytes of a call below which copying is cheaper than asking */
-#define EXCHANGE_MAX  (96u << 10) /* bytes that one rank reads of others in the exchange */
+/* In one progress(): a deadline, an abort and other work must get through. */
+#define ACTIONS_MAX 64
+#define SHARE_BYTES (4u << 20)
+/* Bytes from which on buffers in symmetric memory are read where they lie.  Below the first, copying is
+ * cheaper than asking.  An all-reduce that fits the second-level caches is faster through slots, for there
+ * each rank would write to lines that others have just read (collective.h). */
+#define SYMMETRIC_MIN            (8u << 10)
+#define SYMMETRIC_ALL_REDUCE_MIN (2u << 20)
+#define EXCHANGE_MAX             (96u << 10) /* bytes that one rank reads of others in the exchange */
 
 /* ---- Which collective ---------------------------------------------------------------------------- */
 
@@ -28,34 +34,34 @@ static void choose_all_reduce(struct direct *d, size_t bytes)
         d->staged = &shared_all_reduce;
 }
 
-/* Sets `staged` and `symmetric`; returns the bytes that decide whether to ask for the latter. */
-static size_t choose(struct direct *d)
+/* Sets `staged` and `symmetric`; returns whether to ask for the latter. */
+static bool choose(struct direct *d)
 {
     size_t bytes = d->count * d->element_bytes;
     switch (d->operation.call.operation) {
     case TUTTI_ALL_REDUCE:
         choose_all_reduce(d, bytes);
-        return bytes;
+        return bytes >= SYMMETRIC_ALL_REDUCE_MIN;
     case TUTTI_REDUCE_SCATTER:
         d->staged = &shared_reduce_scatter;
         d->symmetric = &symmetric_reduce_scatter;
-        return bytes * (size_t)d->arena->count;
+        return bytes * (size_t)d->arena->count >= SYMMETRIC_MIN;
     case TUTTI_ALL_GATHER:
         d->staged = is_small(bytes) ? &shared_all_gather_small : &shared_all_gather;
         d->symmetric = &symmetric_all_gather;
-        return bytes;
+        return bytes >= SYMMETRIC_MIN;
     case TUTTI_GATHER:
         d->staged = is_small(bytes) ? &shared_gather_small : &shared_gather;
         d->symmetric = &symmetric_gather;
-        return bytes;
+        return bytes >= SYMMETRIC_MIN;
     case TUTTI_BROADCAST:
         d->staged = is_small(bytes) ? &shared_broadcast_small : &shared_broadcast;
         d->symmetric = &symmetric_broadcast;
-        return bytes;
+        return bytes >= SYMMETRIC_MIN;
     default:
         d->staged = &shared_barrier;
         d->symmetric = NULL;
-        return 0;
+        return false;
     }
 }
 
@@ -64,6 +70,7 @@ static void take_collective(struct direct *d, const struct direct_collective *co
     d->collective = collective;
     d->first = first;
     d->action = 0;
+    d->piece_bytes = 0;
     collective->prepare(d);
 }
 
@@ -188,6 +195,7 @@ static int direct_progress(struct operation *operation, struct tutti_error *erro
     struct direct *d = (struct direct *)operation;
     struct arena *arena = d->arena;
     uint32_t moved = 0;
+    size_t share = 0;
     d->spins = arena->spins;
     if (!d->operation.begun) {
         d->operation.begun = arena_begin(arena, operation->sequence, &operation->call, false, &d->waits_for);
@@ -207,7 +215,9 @@ static int direct_progress(struct operation *operation, struct tutti_error *erro
         d->action++;
         if (result == DIRECT_DONE)
             arena_post(arena, d->base + d->first + d->action);
-        if (++moved == ACTIONS_MAX && d->action < d->actions) {
+        share += d->piece_bytes * (size_t)arena->count;
+        if ((++moved == ACTIONS_MAX || share >= SHARE_BYTES) && d->action < d->actions) {
+            note_moved(d, moved);
             operation->wait = (struct operation_wait){.from = -1, .to = -1};
             return TUTTI_PENDING;
         }
@@ -216,6 +226,11 @@ static int direct_progress(struct operation *operation, struct tutti_error *erro
     if (d->collective == d->symmetric && arena_is_aborted(arena))
         return left(d, -1, error);
     return TUTTI_OK;
+}
+
+static size_t element_bytes_of(const struct fingerprint *call)
+{
+    return call->operation == TUTTI_BARRIER ? 1 : type_size(call->type);
 }
 
 void direct_init(struct direct *d, struct arena *arena, const struct fingerprint *call, const void *send,
@@ -229,19 +244,21 @@ void direct_init(struct direct *d, struct arena *arena, const struct fingerprint
     d->send = send;
     d->recv = recv;
     d->count = call->count;
-    d->element_bytes = call->operation == TUTTI_BARRIER ? 1 : type_size(call->type);
+    d->cuts = 0;
+    d->element_bytes = element_bytes_of(call);
     d->root = root;
     d->first = 0;
     d->reduce = reduces ? kernels->reduce[call->type][call->reduction] : NULL;
     d->divide = reduces && call->reduction == TUTTI_AVG ? kernels->divide[call->type] : NULL;
-    d->chosen = choose(d) < SYMMETRIC_MIN;
+    d->chosen = !choose(d);
     if (d->chosen)
         take_collective(d, d->staged, 0);
     else
         d->actions = d->action = 0;
 }
 
-void direct_start(struct direct *d, uint64_t sequence, int64_t now_ns, int64_t deadline_ns)
+/* Numbers it and goes to the beginning. */
+static void reset(struct direct *d, uint64_t sequence, int64_t now_ns, int64_t deadline_ns)
 {
     struct operation *operation = &d->operation;
     operation->sequence = sequence;
@@ -249,15 +266,45 @@ void direct_start(struct direct *d, uint64_t sequence, int64_t now_ns, int64_t d
     operation->deadline_ns = deadline_ns;
     operation->wait = (struct operation_wait){.from = -1, .to = -1};
     atomic_store_explicit(&operation->moved_bytes, 0, memory_order_relaxed);
+    operation->begun = false;
+    operation->input.is_packed = false;
     d->base = arena_position(sequence, 0);
     d->half = (uint8_t)(sequence & 1);
-    d->operation.begun = false;
-    operation->input.is_packed = false;
     d->action = 0;
+}
+
+void direct_start(struct direct *d, uint64_t sequence, int64_t now_ns, int64_t deadline_ns)
+{
+    reset(d, sequence, now_ns, deadline_ns);
     if (d->first > 0) { /* a plan runs it again: its memory is looked at anew */
         d->chosen = false;
         d->first = 0;
     }
+}
+
+void direct_start_phase(struct direct *d, struct arena *arena, const struct operation *whole,
+                        const struct direct_phase *phase)
+{
+    const struct fingerprint *call = &whole->call;
+    d->operation.progress = direct_progress;
+    d->operation.call = *call;
+    d->arena = arena;
+    d->send = phase->send;
+    d->recv = phase->recv;
+    d->count = call->count;
+    d->cuts = phase->cuts;
+    d->element_bytes = element_bytes_of(call);
+    d->root = 0;
+    d->reduce =
+        operation_reduces(call->operation) ? arena->kernels->reduce[call->type][call->reduction] : NULL;
+    d->divide = NULL;
+    d->claim = 0;
+    d->staged = phase->collective;
+    d->symmetric = NULL;
+    d->chosen = true;
+    reset(d, whole->sequence, whole->started_ns, whole->deadline_ns);
+    d->operation.begun = true;
+    take_collective(d, d->staged, phase->first);
 }
 
 /* ---- What the collectives share ------------------------------------------------------------------- */
@@ -275,20 +322,25 @@ void direct_reduce(const struct direct *d, void *target, const void *const *sour
         d->divide(target, count, d->arena->count);
 }
 
+static const uint8_t *where(const struct direct *d, int index, const struct arena_extent *extent,
+                            size_t count, struct tutti_error *error)
+{
+    const void *buffer = symmetric_map(d->arena->symmetric, index, extent, count * d->element_bytes, error);
+    if (!buffer)
+        error->rank = d->arena->names[index];
+    return buffer;
+}
+
 const uint8_t *direct_send_of(const struct direct *d, int index, size_t count, struct tutti_error *error)
 {
-    if (index == d->arena->index)
-        return d->send;
-    return symmetric_map(d->arena->symmetric, index, &direct_statement(d, index)->send,
-                         count * d->element_bytes, error);
+    return index == d->arena->index ? d->send
+                                    : where(d, index, &direct_statement(d, index)->send, count, error);
 }
 
 const uint8_t *direct_recv_of(const struct direct *d, int index, size_t count, struct tutti_error *error)
 {
-    if (index == d->arena->index)
-        return d->recv;
-    return symmetric_map(d->arena->symmetric, index, &direct_statement(d, index)->recv,
-                         count * d->element_bytes, error);
+    return index == d->arena->index ? d->recv
+                                    : where(d, index, &direct_statement(d, index)->recv, count, error);
 }
 
 struct round_pieces direct_round(const struct direct *d, size_t total, int pieces, uint32_t round)

@@ -35,6 +35,7 @@ struct direct {
     const void *send;
     void *recv;
     size_t count; /* as in the call */
+    int cuts; /* 0; of a phase, each rank's part of the vector of `count` elements is so many chunks of it */
     size_t element_bytes;
     int root;             /* its index in the arena */
     reduce_kernel reduce; /* NULL where nothing is reduced */
@@ -58,5 +59,30 @@ void direct_init(struct direct *direct, struct arena *arena, const struct finger
 
 /* As executor_start(). */
 void direct_start(struct direct *direct, uint64_t sequence, int64_t now_ns, int64_t deadline_ns);
+
+/* ---- Phases of another operation ----------------------------------------------------------------- */
+
+/* A part of an operation whose other parts are carried out otherwise.  `collective` is shared_reduce_scatter
+ * or shared_all_gather, of the parts into which the vector is cut as schedules cut it, with `cuts` chunks for
+ * each rank: `send` and `recv` are the whole vector, or the part of this rank.  Averages are not divided. Or
+ * it is shared_arrival or shared_release. */
+struct direct_phase {
+    const struct direct_collective *collective;
+    const void *send;
+    void *recv;
+    int cuts;
+    uint32_t first; /* 0, or direct_end() of the phase before it in the same call */
+};
+
+/* Prepares and starts `direct` (storage of the caller) as a phase of `whole`, which has begun in the arena
+ * with its position published.  Borrows everything until it is done. */
+void direct_start_phase(struct direct *direct, struct arena *arena, const struct operation *whole,
+                        const struct direct_phase *phase);
+
+/* The position of this rank after the last action, from the beginning of the call. */
+static inline uint32_t direct_end(const struct direct *direct)
+{
+    return direct->first + direct->actions;
+}
 
 #endif

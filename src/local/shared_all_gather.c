@@ -4,16 +4,11 @@
  * Cost, for n ranks with parts of S bytes: each rank copies (n-1)S bytes to slots and (n-1)S from slots. */
 #include "local/collective.h"
 
-#define DEPTH           2 /* rounds for which there are slots: `in` is one ahead of `out` */
-#define PIECE_BYTES_MAX (64u << 10)
-
-enum { IN, OUT, ACTIONS_PER_ROUND };
+enum { IN, OUT, ACTIONS_PER_ROUND }; /* `in` is one round ahead */
 
 static void prepare(struct direct *d)
 {
-    size_t most = piece_bytes_max(d, DEPTH);
-    d->piece_bytes = most < PIECE_BYTES_MAX ? most : PIECE_BYTES_MAX;
-    d->rounds = (uint32_t)((d->count * d->element_bytes + d->piece_bytes - 1) / d->piece_bytes);
+    part_prepare(d);
     d->actions = (d->rounds + 1) * ACTIONS_PER_ROUND;
 }
 
@@ -27,11 +22,11 @@ static enum direct_result copy_in(struct direct *d, uint32_t round)
     int own = d->arena->index;
     if (!direct_claim_slots(d))
         return DIRECT_BLOCKED;
-    struct round_pieces r = direct_round(d, d->count, 1, round);
+    struct round_pieces r = part_round(d, own, round);
     for (int i = 0; i < d->arena->count; i++)
         if (i != own)
-            copy_to_shared(direct_slot(d, own, i, round % DEPTH), send_at(d, r.begin),
-                           r.count * d->element_bytes);
+            memcpy(direct_slot(d, own, i, round % PART_DEPTH), send_at(d, r.begin),
+                   r.count * d->element_bytes);
     return DIRECT_DONE;
 }
 
@@ -40,16 +35,17 @@ static enum direct_result copy_out(struct direct *d, uint32_t round)
     int own = d->arena->index;
     if (!direct_await_others(d, done(IN, round)))
         return DIRECT_BLOCKED;
-    struct round_pieces r = direct_round(d, d->count, 1, round);
-    size_t bytes = r.count * d->element_bytes;
+    size_t total = part_begin(d, d->arena->count) * d->element_bytes;
     for (int i = 0; i < d->arena->count; i++) {
-        uint8_t *target = recv_at(d, (size_t)i * d->count + r.begin);
+        struct round_pieces r = part_round(d, i, round);
+        size_t bytes = r.count * d->element_bytes;
+        uint8_t *target = recv_at(d, part_begin(d, i) + r.begin);
         if (i != own)
-            memcpy(target, direct_slot(d, i, own, round % DEPTH), bytes);
+            copy_to_output(target, direct_slot(d, i, own, round % PART_DEPTH), bytes, total);
         else if (target != send_at(d, r.begin))
-            memcpy(target, send_at(d, r.begin), bytes);
+            copy_to_output(target, send_at(d, r.begin), bytes, total);
     }
-    direct_turn_slots(d, round % DEPTH);
+    direct_turn_slots(d, round % PART_DEPTH);
     return DIRECT_SILENT;
 }
 

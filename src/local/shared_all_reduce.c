@@ -41,8 +41,8 @@ static enum direct_result copy_in(struct direct *d, uint32_t round)
     struct round_pieces r = direct_round(d, d->count, d->arena->count, round);
     for (int i = 0; i < d->arena->count; i++)
         if (i != own)
-            copy_to_shared(direct_slot(d, own, i, round % DEPTH), send_at(d, r.begin + piece_begin(&r, i)),
-                           piece_count(&r, i) * d->element_bytes);
+            memcpy(direct_slot(d, own, i, round % DEPTH), send_at(d, r.begin + piece_begin(&r, i)),
+                   piece_count(&r, i) * d->element_bytes);
     return DIRECT_DONE;
 }
 
@@ -57,8 +57,7 @@ static void reduce_block(struct direct *d, uint32_t number, size_t begin, size_t
     direct_reduce(d, recv_at(d, begin), sources, count);
     for (int i = 0; i < ranks; i++)
         if (i != own)
-            copy_to_shared(direct_slot(d, i, own, number) + offset, recv_at(d, begin),
-                           count * d->element_bytes);
+            memcpy(direct_slot(d, i, own, number) + offset, recv_at(d, begin), count * d->element_bytes);
 }
 
 static enum direct_result reduce(struct direct *d, uint32_t round)

@@ -19,7 +19,7 @@ static enum direct_result act(struct direct *d, uint32_t action, struct tutti_er
             return DIRECT_BLOCKED;
         for (int i = 0; i < ranks; i++)
             if (i != own)
-                copy_to_shared(direct_slot(d, own, i, 0), d->send, d->count * d->element_bytes);
+                memcpy(direct_slot(d, own, i, 0), d->send, d->count * d->element_bytes);
         return DIRECT_DONE;
     }
     if (!direct_await_others(d, 1))

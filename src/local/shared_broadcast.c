@@ -30,7 +30,7 @@ static void prepare_small(struct direct *d)
 static void keep(const struct direct *d, size_t begin, size_t bytes)
 {
     if (recv_at(d, begin) != send_at(d, begin) && bytes > 0)
-        memcpy(recv_at(d, begin), send_at(d, begin), bytes);
+        copy_to_output(recv_at(d, begin), send_at(d, begin), bytes, d->count * d->element_bytes);
 }
 
 static enum direct_result send(struct direct *d, uint32_t round)
@@ -41,7 +41,7 @@ static enum direct_result send(struct direct *d, uint32_t round)
     size_t bytes = r.count * d->element_bytes;
     for (int i = 0; i < d->arena->count; i++)
         if (i != d->root)
-            copy_to_shared(direct_slot(d, d->root, i, round % DEPTH), send_at(d, r.begin), bytes);
+            memcpy(direct_slot(d, d->root, i, round % DEPTH), send_at(d, r.begin), bytes);
     keep(d, r.begin, bytes);
     return DIRECT_DONE;
 }
@@ -52,8 +52,8 @@ static enum direct_result receive(struct direct *d, uint32_t round)
         return DIRECT_BLOCKED;
     struct round_pieces r = direct_round(d, d->count, 1, round);
     uint8_t *slot = direct_slot(d, d->root, d->arena->index, round % DEPTH);
-    memcpy(recv_at(d, r.begin), slot, r.count * d->element_bytes);
-    direct_hand_back(slot, r.count * d->element_bytes);
+    copy_to_output(recv_at(d, r.begin), slot, r.count * d->element_bytes, d->count * d->element_bytes);
+    hand_back_lines(slot, r.count * d->element_bytes);
     return DIRECT_DONE;
 }
 

@@ -5,7 +5,7 @@
 #include "local/collective.h"
 
 #define DEPTH           4 /* rounds for which there are slots */
-#define PIECE_BYTES_MAX (64u << 10)
+#define PIECE_BYTES_MAX (16u << 10)
 
 static void prepare(struct direct *d)
 {
@@ -20,8 +20,8 @@ static enum direct_result send(struct direct *d, uint32_t round)
     if (!direct_claim_slots(d) || (round >= DEPTH && !direct_await(d, d->root, round - DEPTH + 1)))
         return DIRECT_BLOCKED;
     struct round_pieces r = direct_round(d, d->count, 1, round);
-    copy_to_shared(direct_slot(d, d->arena->index, d->root, round % DEPTH), send_at(d, r.begin),
-                   r.count * d->element_bytes);
+    memcpy(direct_slot(d, d->arena->index, d->root, round % DEPTH), send_at(d, r.begin),
+           r.count * d->element_bytes);
     return DIRECT_DONE;
 }
 
@@ -30,15 +30,15 @@ static enum direct_result receive(struct direct *d, uint32_t round)
     if (!direct_await_others(d, round + 1))
         return DIRECT_BLOCKED;
     struct round_pieces r = direct_round(d, d->count, 1, round);
-    size_t bytes = r.count * d->element_bytes;
+    size_t bytes = r.count * d->element_bytes, total = d->count * d->element_bytes * (size_t)d->arena->count;
     for (int i = 0; i < d->arena->count; i++) {
         uint8_t *target = recv_at(d, (size_t)i * d->count + r.begin);
         if (i != d->root) {
             uint8_t *slot = direct_slot(d, i, d->root, round % DEPTH);
-            memcpy(target, slot, bytes);
-            direct_hand_back(slot, bytes);
+            copy_to_output(target, slot, bytes, total);
+            hand_back_lines(slot, bytes);
         } else if (target != send_at(d, r.begin)) {
-            memcpy(target, send_at(d, r.begin), bytes);
+            copy_to_output(target, send_at(d, r.begin), bytes, total);
         }
     }
     return DIRECT_DONE;

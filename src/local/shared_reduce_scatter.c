@@ -4,16 +4,12 @@
  * Cost, for n ranks with parts of S bytes: each rank copies (n-1)S bytes to slots and reads n S. */
 #include "local/collective.h"
 
-#define DEPTH           2 /* rounds for which there are slots: `in` is one ahead of `reduce` */
-#define PIECE_BYTES_MAX (64u << 10)
-
-enum { IN, REDUCE, ACTIONS_PER_ROUND };
+enum { IN, REDUCE, ACTIONS_PER_ROUND }; /* `in` is one round ahead */
 
 static void prepare(struct direct *d)
 {
-    size_t most = piece_bytes_max(d, DEPTH), bytes = d->count * d->element_bytes;
-    d->piece_bytes = most < PIECE_BYTES_MAX ? most : PIECE_BYTES_MAX;
-    d->rounds = bytes > 0 ? (uint32_t)((bytes + d->piece_bytes - 1) / d->piece_bytes) : 1;
+    part_prepare(d);
+    d->rounds = d->rounds > 0 ? d->rounds : 1;
     d->actions = (d->rounds + 1) * ACTIONS_PER_ROUND;
 }
 
@@ -27,11 +23,12 @@ static enum direct_result copy_in(struct direct *d, uint32_t round)
     int own = d->arena->index;
     if (!direct_claim_slots(d))
         return DIRECT_BLOCKED;
-    struct round_pieces r = direct_round(d, d->count, 1, round);
-    for (int i = 0; i < d->arena->count; i++)
+    for (int i = 0; i < d->arena->count; i++) {
+        struct round_pieces r = part_round(d, i, round);
         if (i != own && r.count > 0)
-            copy_to_shared(direct_slot(d, own, i, round % DEPTH), send_at(d, (size_t)i * d->count + r.begin),
-                           r.count * d->element_bytes);
+            memcpy(direct_slot(d, own, i, round % PART_DEPTH), send_at(d, part_begin(d, i) + r.begin),
+                   r.count * d->element_bytes);
+    }
     return DIRECT_DONE;
 }
 
@@ -40,13 +37,13 @@ static enum direct_result reduce(struct direct *d, uint32_t round)
     int own = d->arena->index;
     if (!direct_await_others(d, done(IN, round)))
         return DIRECT_BLOCKED;
-    struct round_pieces r = direct_round(d, d->count, 1, round);
+    struct round_pieces r = part_round(d, own, round);
     const void *sources[ARENA_RANKS_MAX];
     for (int i = 0; i < d->arena->count; i++)
-        sources[i] = i == own ? (const void *)send_at(d, (size_t)own * d->count + r.begin)
-                              : direct_slot(d, i, own, round % DEPTH);
+        sources[i] = i == own ? (const void *)send_at(d, part_begin(d, own) + r.begin)
+                              : direct_slot(d, i, own, round % PART_DEPTH);
     direct_reduce(d, recv_at(d, r.begin), sources, r.count);
-    direct_turn_slots(d, round % DEPTH);
+    direct_turn_slots(d, round % PART_DEPTH);
     return DIRECT_SILENT;
 }
 

@@ -145,7 +145,7 @@ static void an_override_by_its_name_is_passed_over_where_there_is_no_arena(void 
     assert_ptr_equal(choose(&group, &call).algorithm, choose(&plain, &call).algorithm);
     assert_int_equal(algorithm_override_parse("scatter:shared", &group.override, &error), TUTTI_ERR_CONFIG);
     assert_int_equal(algorithm_override_parse("all_reduce:rung", &group.override, &error), TUTTI_ERR_CONFIG);
-    assert_non_null(strstr(error.message, "hierarchical and shared"));
+    assert_non_null(strstr(error.message, "hierarchical_exchange and shared"));
 }
 
 /* ---- The predicted time ----------------------------------------------------------------------------- */
