@@ -213,7 +213,9 @@ int tutti_get_link(tutti_comm *comm, int index, struct tutti_link_info *info)
             "the next rank), 1 (from the previous) and those that were opened since",
             index);
     info->peer = peer;
-    snprintf(info->transport, sizeof info->transport, "%s", link->ops->transport);
+    /* A link through shared memory may fall back to its socket at this moment. */
+    const struct link_ops *ops = __atomic_load_n(&link->ops, __ATOMIC_ACQUIRE);
+    snprintf(info->transport, sizeof info->transport, "%s", ops->transport);
     snprintf(info->host, sizeof info->host, "%s", comm_member(comm, peer)->host_name);
     info->sent_bytes = link->sent_bytes;
     info->received_bytes = link->received_bytes;

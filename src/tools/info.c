@@ -136,7 +136,8 @@ static void print_info(void)
     const struct {
         const char *set;
         const struct reduce_table *table;
-    } kernels[] = {{"scalar", reduce_table_scalar()}, {"avx2", reduce_table_avx2()}, {"avx512", reduce_table_avx512()}};
+    } kernels[] = {
+        {"scalar", reduce_table_scalar()}, {"avx2", reduce_table_avx2()}, {"avx512", reduce_table_avx512()}};
 
     printf("%-19s %s\n", "tutti", tutti_version());
     printf("%-19s %d\n", "wire version", WIRE_VERSION);

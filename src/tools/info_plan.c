@@ -33,6 +33,8 @@ static int describe_group(const struct info_plan *plan, const struct tutti_confi
                                    .local = local_transport_of(transports),
                                    .shared = plan->hosts == 1 && plan->ranks > 1 &&
                                              setting_list_holds(transports, "shm"),
+                                   .mixed = plan->hosts > 1 && plan->ranks % plan->hosts == 0 &&
+                                            local_max > 1 && setting_list_holds(transports, "shm"),
                                    .channels_max = settings->channels,
                                    .deterministic = settings->deterministic};
     group->slice_bytes = select_slice_bytes(group, settings->slice_bytes);
@@ -50,8 +52,8 @@ static const struct algorithm *find_runner_up(const struct select_group *group,
     const struct algorithm *best = algorithm_shared(call->operation);
     if (best == chosen || (best && !select_is_eligible(group, call, best)))
         best = NULL;
-    for (size_t i = 0; i < algorithm_count; i++) {
-        const struct algorithm *other = &algorithms[i];
+    for (size_t i = 0; i < algorithm_places; i++) {
+        const struct algorithm *other = algorithm_at(i);
         if (other == chosen || !select_is_eligible(group, call, other))
             continue;
         if (!best || select_predict_us(group, call, other) < select_predict_us(group, call, best))

@@ -3,14 +3,16 @@
  * are the bytes around it.  Runs in any group of 1 to 8 ranks:
  *
  *     tutti run -n 4 -- collectives [--expect-transport shm|uds|tcp] [--print-links] [--print-digest]
- *                                   [--hierarchical] [--symmetric all|some] [--large | --brief | --striped]
+ *                                   [--hierarchical] [--mixed] [--symmetric all|some]
+ *                                   [--large | --brief | --striped]
  *
  * With shm expected, shared memory must carry what it can; with uds or tcp, nothing.  --symmetric takes the
  * buffers of all calls, or of some ranks in some calls, from tutti_alloc().
  * --brief leaves out the product of all types, reductions and counts; --hierarchical demands that
- * hierarchical algorithms may be used; --print-digest prints a number that depends on every bit of results
- * which rounding makes depend on the order of the reduction; --striped does nothing but reduce vectors that
- * are long enough for several channels, and prints over how many each went. */
+ * hierarchical algorithms may be used, --mixed that those may which go through shared memory within hosts and
+ * over links between them, which without it may not; --print-digest prints a number that depends on every bit
+ * of results which rounding makes depend on the order of the reduction; --striped does nothing but reduce
+ * vectors that are long enough for several channels, and prints over how many each went. */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +24,7 @@
 static struct {
     const char *transport;
     enum where where;
-    bool print_links, print_digest, hierarchical, large, brief, striped;
+    bool print_links, print_digest, hierarchical, mixed, large, brief, striped;
 } options;
 
 /* ---- All types, reductions and counts ---------------------------------------------------------- */
@@ -89,8 +91,10 @@ static void test_matrix(struct job *job)
 
 /* ---- Every algorithm --------------------------------------------------------------------------- */
 
-#define ALGORITHMS_MAX   8
+#define ALGORITHMS_MAX   10
 #define HIERARCHICAL     "hierarchical"
+#define MIXED            "hierarchical_shared" /* in the memory of each host, and over links between hosts */
+#define MIXED_EXCHANGE   "hierarchical_exchange"
 #define SHARED           "shared" /* in the memory of a host, without links */
 #define SHARED_TRANSPORT "shm"
 
@@ -100,7 +104,7 @@ static const struct {
 } algorithms[] = {
     {TUTTI_ALL_REDUCE,
      {"ring", "ring_exchange", "exchange", "recursive_doubling", "halving_doubling", "direct", "tree",
-      HIERARCHICAL}},
+      HIERARCHICAL, MIXED, MIXED_EXCHANGE}},
     {TUTTI_REDUCE, {"ring", "linear", "tree", "scatter_gather"}},
     {TUTTI_BROADCAST, {"ring", "tree", "scatter_gather", HIERARCHICAL}},
     {TUTTI_ALL_GATHER, {"ring", "bruck", "direct", HIERARCHICAL}},
@@ -113,7 +117,7 @@ static const struct {
     {TUTTI_SCATTER_V, {"direct"}},
     {TUTTI_ALL_TO_ALL, {"direct", "pairwise"}},
     {TUTTI_ALL_TO_ALL_V, {"direct", "pairwise"}},
-    {TUTTI_BARRIER, {"ring", "dissemination", HIERARCHICAL}},
+    {TUTTI_BARRIER, {"ring", "dissemination", HIERARCHICAL, MIXED}},
 };
 
 static const char *const *algorithms_of(enum tutti_operation op)
@@ -124,21 +128,33 @@ static const char *const *algorithms_of(enum tutti_operation op)
     return NULL;
 }
 
+static bool is_mixed(const char *algorithm)
+{
+    return strcmp(algorithm, MIXED) == 0 || strcmp(algorithm, MIXED_EXCHANGE) == 0;
+}
+
+static bool is_deterministic(void)
+{
+    const char *value = getenv("TUTTI_DETERMINISTIC");
+    return value != NULL && strcmp(value, "1") == 0;
+}
+
 /* May the algorithm run the call here?  Refused are only those that reduce in another order where the ranks
- * must be deterministic, and hierarchical ones, without several hosts. */
+ * must be deterministic, and hierarchical ones, without several hosts, or mixed ones. */
 static bool is_eligible(const struct job *job, const struct tutti_call *asked)
 {
     static const size_t counts[PATTERN_SIZE_MAX]; /* of a _v, whose choice depends on them */
     struct tutti_call with_counts = *asked, *call = &with_counts;
     call->send_counts = call->recv_counts = counts;
     struct tutti_choice choice = TUTTI_CHOICE_INIT;
-    const char *deterministic = getenv("TUTTI_DETERMINISTIC");
     int status = tutti_get_choice(job->comm, call, &choice);
     if (status == TUTTI_OK && strcmp(choice.algorithm, call->algorithm) != 0)
         fail(job, NULL, "asked for %s, %s would be used", call->algorithm, choice.algorithm);
-    bool hierarchical = strcmp(call->algorithm, HIERARCHICAL) == 0;
-    bool may_refuse = (hierarchical && !options.hierarchical) || job->size == 1 ||
-                      (deterministic != NULL && strcmp(deterministic, "1") == 0);
+    bool hierarchical = strcmp(call->algorithm, HIERARCHICAL) == 0, mixed = is_mixed(call->algorithm);
+    bool may_refuse = (hierarchical && !options.hierarchical) || (mixed && !options.mixed) ||
+                      job->size == 1 || is_deterministic();
+    if (status == TUTTI_OK && mixed && !options.mixed && !is_deterministic())
+        fail(job, NULL, "%s of operation %d is to be had", call->algorithm, (int)call->op);
     if (status != TUTTI_OK && !(status == TUTTI_ERR_ARGUMENT && may_refuse))
         fail(job, NULL, "algorithm %s of operation %d is not to be had: %s", call->algorithm, (int)call->op,
              tutti_error_name(status));
@@ -193,6 +209,20 @@ static void test_shared_memory(struct job *job)
         for (int o = 0; chosen && o < OPERATIONS; o++)
             if (operations[o].op == call.op)
                 sweep_algorithm(job, &operations[o], SHARED);
+    }
+}
+
+/* Where there are mixed algorithms, no other is as fast. */
+static void test_mixed(struct job *job)
+{
+    const struct tutti_call calls[] = {
+        {.op = TUTTI_ALL_REDUCE, .count = 1000, .type = TUTTI_FLOAT32, .reduction = TUTTI_SUM},
+        {.op = TUTTI_BARRIER}};
+    for (size_t i = 0; options.mixed && i < sizeof calls / sizeof calls[0]; i++) {
+        struct tutti_choice choice = TUTTI_CHOICE_INIT;
+        expect(job, NULL, tutti_get_choice(job->comm, &calls[i], &choice));
+        if (!is_mixed(choice.algorithm))
+            fail(job, NULL, "operation %d would run by %s", (int)calls[i].op, choice.algorithm);
     }
 }
 
@@ -472,6 +502,7 @@ static bool parse_options(int argc, char **argv)
                                           {"print-links", no_argument, NULL, 'p'},
                                           {"print-digest", no_argument, NULL, 'd'},
                                           {"hierarchical", no_argument, NULL, 'h'},
+                                          {"mixed", no_argument, NULL, 'x'},
                                           {"large", no_argument, NULL, 'l'},
                                           {"brief", no_argument, NULL, 'b'},
                                           {"striped", no_argument, NULL, 's'},
@@ -484,6 +515,7 @@ static bool parse_options(int argc, char **argv)
         options.print_links |= option == 'p';
         options.print_digest |= option == 'd';
         options.hierarchical |= option == 'h';
+        options.mixed |= option == 'x';
         options.large |= option == 'l';
         options.brief |= option == 'b';
         options.striped |= option == 's';
@@ -509,6 +541,7 @@ int main(int argc, char **argv)
             test_matrix(&job);
         test_algorithms(&job);
         test_shared_memory(&job);
+        test_mixed(&job);
         test_same_bits(&job);
         test_fused(&job);
         test_several_at_once(&job);

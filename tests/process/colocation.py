@@ -92,6 +92,34 @@ class Agreement(ColocationTest):
                     else:
                         self.assert_does_not_share(process)
 
+    def run_hosts(self, hosts, without=None):
+        """The processes; `without`: the rank for which there is no memory to share."""
+        only = {rank: {"TUTTI_HOST": f"layout-{host}"} for rank, host in enumerate(hosts)}
+        if without is not None:
+            only[without]["TUTTI_FAILPOINTS"] = "arena=no_memory"
+        processes = self.ranks(len(hosts), "once", only=only, rendezvous=f"127.0.0.1:{free_port()}")
+        self.assert_ends_well(processes)
+        return processes
+
+    def test_hosts_agree_whether_all_of_them_have_memory(self):
+        for process in self.run_hosts("aabb"):
+            self.assertIsNotNone(process.find("info: 2 hosts of 2 ranks share memory within each$"), process.text())
+        for hosts in "abab", "aab", "aaab":
+            for process in self.run_hosts(hosts):
+                self.assertIsNone(process.find("share memory within each|on the host of"), process.text())
+
+    def test_a_host_without_memory_keeps_the_others_from_mixing_it_with_links(self):
+        if not PROGRAMS.failpoints:
+            self.skipTest("a build without failpoints")
+        for without in 0, 1, 3:
+            with self.subTest(rank=without):
+                first = without // 2 * 2
+                for rank, process in enumerate(self.run_hosts("aabb", without)):
+                    said = process.find(f"info: links carry everything .*on the host of rank {first} .*none share memory")
+                    self.assertIsNotNone(said, process.text())
+                    if rank // 2 != without // 2:
+                        self.assert_shares(process, 2)
+
     def test_groups_made_of_a_group_have_memory_of_their_own(self):
         with Fifo() as fifo:
             job = self.job(4)

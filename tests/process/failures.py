@@ -350,6 +350,7 @@ class Running(FailureTest):
 # Those of all_reduce.  The hierarchical one needs several hosts: here each half of the ranks calls itself one.
 ALGORITHMS = ("ring", "ring_exchange", "exchange", "recursive_doubling", "halving_doubling", "direct", "tree",
               "hierarchical")
+MIXED_ALGORITHMS = "hierarchical_shared", "hierarchical_exchange"  # in shared memory within each host
 BEYOND_THE_RING = "all_reduce:recursive_doubling"
 
 
@@ -358,7 +359,7 @@ class BeyondTheRing(FailureTest):
 
     def ranks_by(self, algorithm, mode, size=8, **environment):
         job = self.job(size, TUTTI_ALGORITHM=f"all_reduce:{algorithm}", **environment)
-        hosts = [{"TUTTI_HOST": f"half-{2 * rank // size}"} if algorithm == "hierarchical" else {}
+        hosts = [{"TUTTI_HOST": f"half-{2 * rank // size}"} if algorithm.startswith("hierarchical") else {}
                  for rank in range(size)]
         return [job.rank(rank, mode, **hosts[rank]) for rank in range(size)]
 
@@ -368,7 +369,8 @@ class BeyondTheRing(FailureTest):
                               timeout=max(0.1, since + limit - time.monotonic()))
 
     def test_whichever_algorithm_runs_among_8_ranks_a_killed_rank_is_named_by_all(self):
-        for algorithm, transport in itertools.product(ALGORITHMS, ("shm,tcp", "uds,tcp")):
+        for algorithm, transport in [*itertools.product(ALGORITHMS, ("shm,tcp", "uds,tcp")),
+                                     *itertools.product(MIXED_ALGORITHMS, ("shm,tcp",))]:
             with self.subTest(algorithm=algorithm, transport=transport):
                 members = self.ranks_by(algorithm, "loop", TUTTI_TRANSPORTS=transport)
                 for member in members:

@@ -33,15 +33,12 @@ def failpoint(point, fault):
     return {"TUTTI_FAILPOINTS": f"{name}={ACTIONS[fault]}@{hit or 1}"}
 
 
-def of_hello(run, victim, point):
-    """The failpoint at a hello or accepted connection of the victim's, where it is counted as in a group without shared
-    memory: two hellos and two connections for the ring of each group.  To set up shared memory rank 0 says hello to
-    each of the others, which accept one connection more."""
+def of_accept(run, victim, point):
+    """The failpoint at an accepted connection, where it is counted as in a group without shared memory; to set that up,
+    every rank but the first accepts one connection more."""
     name, _, hit = point.partition("@")
-    if not run.transport["shares_memory"] or not hit:
-        return point
-    more = {"hello_sent": run.size - 1 if victim == 0 else 0, "accept": int(victim != 0)}.get(name, 0)
-    return f"{name}@{int(hit) + more}"
+    more = name == "accept" and run.transport["shares_memory"] and victim != 0
+    return f"{name}@{int(hit) + 1}" if more else point
 
 
 def neighbours(run, victim):
@@ -177,7 +174,7 @@ def in_group(run, victim, fault, mode, way, beyond_the_ring=False):
     environment = BEYOND_THE_RING if beyond_the_ring else {}
     if way.startswith("frame_sent") and (fault in BROKEN_LINK or run.transport["shares_memory"]):
         environment = BY_RING
-    way = of_hello(run, victim, way)
+    way = of_accept(run, victim, way)
     since_us = hurt_group(run, victim, fault, mode, way, environment)
     hurt = run.members[victim]
     others = run.others(hurt)
@@ -302,7 +299,7 @@ def after_a_death(run, victim, own=None, late=False, options=()):
 def dying_twice(run, victim, point):
     """While the group re-forms, one more dies, at a failpoint."""
     late = point == "reform_sent"
-    own = (), failpoint(of_hello(run, victim, point), "kill")
+    own = (), failpoint(point, "kill")
     dead, others, slow = after_a_death(run, victim, own, late)
     run.expect_killed(run.members[victim])
     if late:
@@ -314,7 +311,7 @@ def dying_twice(run, victim, point):
 
 def stopped_while_reforming(run, victim, fault, point):
     options = ("--reform-timeout", 4000) if fault == "stop_long" else ()
-    own = (), failpoint(of_hello(run, victim, point), fault)
+    own = (), failpoint(point, fault)
     dead, others, _ = after_a_death(run, victim, own, options=options)
     hurt = run.members[victim]
     hurt.await_stopped()

@@ -36,12 +36,17 @@ class Layouts(unittest.TestCase):
             self.assertGreaterEqual(sum(int(link["rank"]) == rank for link in links), 2, "a rank without its ring")
 
     def test_two_hosts_with_two_ranks_each(self):
-        for within in "shm", "uds":
+        for within, mixed in ("shm", ["--mixed"]), ("uds", []):
             with self.subTest(within=within):
-                self.check_collectives("aabb", "--hierarchical", within=within)
+                self.check_collectives("aabb", "--hierarchical", *mixed, within=within)
+
+    def test_each_rank_of_three_hosts_or_of_hosts_of_four_carries_a_part_between_them(self):
+        for hosts in "aabbcc", "aaaabbbb":
+            with self.subTest(hosts=hosts):
+                self.check_collectives(hosts, "--hierarchical", "--mixed")
 
     def test_symmetric_memory_is_of_use_within_a_host_and_does_no_harm_between_hosts(self):
-        self.check_collectives("aabb", "--hierarchical", "--symmetric", "all")
+        self.check_collectives("aabb", "--hierarchical", "--mixed", "--symmetric", "all")
 
     def test_hosts_with_different_numbers_of_ranks(self):
         self.check_collectives("aaabbc", "--hierarchical")

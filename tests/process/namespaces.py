@@ -112,6 +112,8 @@ def run_ranks(command, per_host, family):
 def run_collectives(program, per_host, family):
     before = [received_bytes(host) for host in HOSTS]
     command = [program, "--brief", "--print-links"] + (["--hierarchical"] if per_host > 1 else [])
+    if per_host > 1 and WITHIN[family] == "shm":
+        command.append("--mixed")
     processes = run_ranks(command, per_host, family)
     links = [fields(line.text) for process in processes for line in process.lines if line.text.startswith("link ")]
     passed = [received_bytes(host) - earlier for host, earlier in zip(HOSTS, before)]

@@ -177,7 +177,9 @@ static inline size_t draw_bytes(uint64_t *random, int ranks)
     case 3:
         return draw(random, 20000);
     case 4:
-        return draw(random, ranks > 8 ? 100000 : 700000);
+        if (ranks <= 4 && draw(random, 10) == 0) /* of all_reduce: symmetric; past the caches */
+            return draw(random, 8) ? (2u << 20) - 64 + draw(random, 200000) : (8u << 20) + draw(random, 1000);
+        return draw(random, ranks > 8 ? 100000 : 500000);
     default:
         return edges[draw(random, sizeof edges / sizeof edges[0])] - 16 + draw(random, 33);
     }

@@ -5,6 +5,7 @@
 #ifndef TUTTI_TESTS_SHARED_WORLD_H
 #define TUTTI_TESTS_SHARED_WORLD_H
 
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -34,6 +35,8 @@ struct shared_rank {
     enum shared_state state;
     int next; /* call: under way, or to be made next */
     bool under_way, begun, running, rung;
+    int dies_after; /* rings that it gives: in the middle of its actions; 0: it does not */
+    jmp_buf death;
     int status;
     struct tutti_error error;
 };
@@ -91,8 +94,8 @@ static inline void take_turn(struct shared_rank *rank);
 
 static inline void ring_bell(void *context, int index)
 {
-    struct shared_world *w = context;
-    struct shared_rank *rank = &w->ranks[index];
+    struct shared_rank *ringer = context, *rank = &ringer->world->ranks[index];
+    struct shared_world *w = ringer->world;
     rank->rung = true;
     w->rings++;
     if (rank->state == ASLEEP)
@@ -102,6 +105,8 @@ static inline void ring_bell(void *context, int index)
         take_turn(rank);
         w->nested--;
     }
+    if (ringer->running && ringer->dies_after > 0 && --ringer->dies_after == 0)
+        longjmp(ringer->death, 1);
 }
 
 static inline struct symmetric *symmetric_of_all(int count, int index)
@@ -116,13 +121,24 @@ static inline struct symmetric *symmetric_of_all(int count, int index)
     return symmetric_new(fds, count, index);
 }
 
+/* As if the calls before the first had been made. */
+static inline void begin_late(const struct shared_world *w, struct arena *arena)
+{
+    uint64_t first = w->first_sequence;
+    arena->all_begun = first - 1;
+    for (uint64_t made = first > ARENA_CALLS ? first - ARENA_CALLS : 1; made < first; made++)
+        arena_post(arena, arena_position(made, 0));
+}
+
 static inline void world_make(struct shared_world *w, uint64_t seed, int count, int calls)
 {
     int ranks[SHARED_RANKS_MAX], names[SHARED_RANKS_MAX];
     *w = (struct shared_world){.seed = seed, .random = seed, .count = count, .calls_count = calls};
     w->guilty = w->mismatch_at = -1;
     w->first_sequence =
-        1 + draw(&w->random, 2); /* of a child the first call is made before it has an arena */
+        1 + draw(&w->random, 2);  /* of a child the first call is made before it has an arena */
+    if (draw(&w->random, 4) == 0) /* positions wrap around */
+        w->first_sequence = (UINT64_C(1) << (64 - ARENA_STEP_BITS)) - draw(&w->random, 2 * CALLS_MAX);
     w->slow = draw(&w->random, 2) ? (int)draw(&w->random, (size_t)count) : -1;
     w->symmetric = draw(&w->random, 3) == 0;
     w->memory = aligned_alloc(ARENA_PAGE_BYTES, arena_bytes(count));
@@ -148,11 +164,12 @@ static inline void world_make(struct shared_world *w, uint64_t seed, int count, 
                                                         .names = names,
                                                         .kernels = reduce_table(),
                                                         .ring = ring_bell,
-                                                        .ring_context = w});
+                                                        .ring_context = rank});
         if (!rank->arena)
             abort();
         if (w->symmetric)
             rank->arena->symmetric = symmetric_of_all(count, i);
+        begin_late(w, rank->arena);
     }
 }
 
@@ -299,23 +316,47 @@ static inline void rest(struct shared_rank *rank, const struct operation_wait *w
     }
 }
 
+static inline int progress_directly(struct shared_rank *rank, struct operation_wait *wait)
+{
+    int status = rank->direct.operation.progress(&rank->direct.operation, &rank->error);
+    *wait = rank->direct.operation.wait;
+    return status;
+}
+
+/* As an engine does: the others are told, then the call returns, and its buffers are the user's again. */
+static inline void fail_rank(struct shared_rank *rank, int status)
+{
+    rank->status = status;
+    rank->state = FAILED;
+    arena_abort(rank->arena);
+    side_scribble(&rank->side);
+    side_release(&rank->side);
+}
+
+/* Moves the call; returns its status, and what it waits for. */
+static inline int move_call(struct shared_rank *rank, struct operation_wait *wait)
+{
+    if (setjmp(rank->death) == 0)
+        return call_of(rank)->over_links ? progress_over_links(rank, call_of(rank), wait)
+                                         : progress_directly(rank, wait);
+    rank->state = DEAD;
+    return TUTTI_PENDING;
+}
+
 static inline void take_turn(struct shared_rank *rank)
 {
     struct shared_world *w = rank->world;
     struct operation_wait wait = {.from = -1, .to = -1};
-    int status;
     rank->running = true;
     w->turns++;
     if (rank->state == AWAKE)
         arena_wake(rank->arena);
     if (!rank->under_way)
         begin_call(rank);
-    const struct shared_call *c = call_of(rank);
-    if (c->over_links) {
-        status = progress_over_links(rank, c, &wait);
-    } else {
-        status = rank->direct.operation.progress(&rank->direct.operation, &rank->error);
-        wait = rank->direct.operation.wait;
+    int status = move_call(rank, &wait);
+    if (rank->state == DEAD) {
+        rank->running = false;
+        return;
     }
     if (status == TUTTI_OK) {
         rank->state = AWAKE;
@@ -324,10 +365,7 @@ static inline void take_turn(struct shared_rank *rank)
         check_wait(rank, &wait);
         rest(rank, &wait);
     } else {
-        rank->status = status;
-        rank->state = FAILED;
-        side_scribble(&rank->side); /* the call has returned: nobody may write there */
-        side_release(&rank->side);
+        fail_rank(rank, status);
     }
     rank->running = false;
 }

@@ -86,15 +86,15 @@ static void play_with_a_death(struct shared_world *w)
 {
     world_run(w, (long)draw(&w->random, 400));
     struct shared_rank *dead = &w->ranks[draw(&w->random, (size_t)w->count)];
-    if (dead->state < ENDED)
+    dead->dies_after = (int)draw(&w->random, 4);
+    if (dead->state < ENDED && dead->dies_after == 0)
         dead->state = DEAD;
     world_run(w, TURNS_MAX);
-    int survivor = dead->index == 0 ? 1 : 0;
-    if (w->ranks[survivor].state < ENDED) { /* it has failed by what it has been told */
-        w->ranks[survivor].state = FAILED;
-        w->ranks[survivor].status = TUTTI_ERR_ABORTED;
-    }
-    arena_abort(w->ranks[survivor].arena);
+    struct shared_rank *survivor = &w->ranks[dead->index == 0 ? 1 : 0];
+    if (survivor->state < ENDED)
+        fail_rank(survivor, TUTTI_ERR_ABORTED);
+    else
+        arena_abort(survivor->arena);
     expect_all_over(w, "a rank died");
 }
 
@@ -146,7 +146,8 @@ static void check_mismatch(struct shared_world *w, const struct shared_rank *ran
 static void play_with_a_mismatch(struct shared_world *w)
 {
     w->guilty = (int)draw(&w->random, (size_t)w->count);
-    w->mismatch_at = (int)draw(&w->random, (size_t)w->calls_count);
+    /* Not the last call, in which nobody need look at another: each may take another one for the root. */
+    w->mismatch_at = (int)draw(&w->random, (size_t)w->calls_count - 1);
     draw_mismatch(w);
     while (count_state(w, FAILED) == 0 && w->fault[0] == '\0') {
         long before = w->turns;
@@ -162,12 +163,9 @@ static void play_with_a_mismatch(struct shared_world *w)
             w->guilty, w->count, w->mismatch_at, w->other_call.call.operation, w->other_call.root,
             w->other_call.over_links ? " over links" : "", w->calls[w->mismatch_at].call.operation,
             w->calls[w->mismatch_at].root, w->calls[w->mismatch_at].over_links ? " over links" : "");
-    struct shared_rank *first = NULL;
     for (int i = 0; i < w->count; i++)
-        if (w->ranks[i].state == FAILED)
-            check_mismatch(w, first = &w->ranks[i]);
-    if (first)
-        arena_abort(first->arena); /* as its engine does */
+        if (w->ranks[i].status == TUTTI_ERR_MISMATCH)
+            check_mismatch(w, &w->ranks[i]);
     if (w->fault[0] == '\0')
         expect_all_over(w, "a rank made another call");
 }

@@ -75,7 +75,8 @@ static void run_staged(uint64_t seed, int size, const struct algorithm *algorith
         executor_init(&sim.executors[rank], &sim.groups[rank], sim.schedules[rank], &print, &buffers,
                       sim.scratch[rank]);
         if (is_needed)
-            staging_wrap(&sim.executors[rank].operation, reduce_table(), size, &parts[rank], call, rank, copy);
+            staging_wrap(&sim.executors[rank].operation, reduce_table(), size, &parts[rank], call, rank,
+                         copy);
         executor_start(&sim.executors[rank], 1, 0, INT64_MAX);
     }
     sim_run(&sim);

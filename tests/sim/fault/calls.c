@@ -9,6 +9,11 @@
 
 #define GOODBYE_PATIENCE_MS (2 * LATENESS_PATIENCE_MS + 100)
 
+static bool is_direct(const struct operation *operation)
+{
+    return operation->call.algorithm == ALGORITHM_SHARED_NUMBER;
+}
+
 /* ---- What calls need --------------------------------------------------------------------------- */
 
 /* Ranks of each host for each of its cores, the most of all hosts. */
@@ -62,6 +67,8 @@ void comm_prepare(struct comm *comm)
         enum local_transport local = local_transport_from(member->uds, member->shm);
         comm->select.local = local < comm->select.local ? local : comm->select.local;
     }
+    arena_shell_open(comm);
+    comm->select.shared = comm->arena && comm->arena->count == comm->place.size;
     select_count_hosts(&comm->select, &(struct host_map){roster->host_count, roster->host_of});
 }
 
@@ -110,10 +117,12 @@ static bool prepare(struct comm *comm, struct call *call)
     int rank = comm->place.rank, size = comm->place.size;
     struct fingerprint print = call_print(args, 1, comm->place.size, comm->finalizes);
     const struct algorithm *algorithm = choose(comm, &print, args->algorithm);
-    const struct schedule *schedule =
-        schedule_for(comm, algorithm, operation_has_root(args->op) ? args->root : 0);
-    if (!schedule)
-        return false;
+    const struct schedule *schedule = NULL; /* NULL: in shared memory */
+    if (algorithm->number != ALGORITHM_SHARED_NUMBER) {
+        schedule = schedule_for(comm, algorithm, operation_has_root(args->op) ? args->root : 0);
+        if (!schedule)
+            return false;
+    }
     print.algorithm = algorithm->number;
     struct executor_buffers buffers = {.send = args->send,
                                        .recv = args->recv,
@@ -122,7 +131,7 @@ static bool prepare(struct comm *comm, struct call *call)
                                        .send_offsets = args->send_offsets,
                                        .recv_counts = args->recv_counts,
                                        .recv_offsets = args->recv_offsets};
-    size_t own = (executor_scratch_bytes(schedule, &print, &buffers) + 63) & ~(size_t)63;
+    size_t own = schedule ? (executor_scratch_bytes(schedule, &print, &buffers) + 63) & ~(size_t)63 : 0;
     bool staged = staging_is_needed(args, size);
     size_t bytes = own + (staged ? (staging_bytes(args, rank, size) + 63) & ~(size_t)63 : 0);
     call->scratch = bytes > 0 ? aligned_alloc(64, bytes) : NULL;
@@ -131,17 +140,20 @@ static bool prepare(struct comm *comm, struct call *call)
     void *copy = staged ? staging_copy(args, rank, (uint8_t *)call->scratch + own) : NULL;
     if (staged)
         buffers.send = copy;
-    executor_init(&call->executor, &comm->channels[CHANNEL_COLLECTIVES].group, schedule, &print, &buffers,
-                  call->scratch);
+    const struct executor_group *group = &comm->channels[CHANNEL_COLLECTIVES].group;
+    if (schedule)
+        executor_init(&call->executor, group, schedule, &print, &buffers, call->scratch);
+    else /* all ranks share the arena, so a rank's index there is its number */
+        direct_init(&call->direct, comm->arena, &print, buffers.send, buffers.recv, args->root);
     if (staged)
-        staging_wrap(&call->executor.operation, call->executor.group->kernels, size, &call->part, args, rank, copy);
+        staging_wrap(&call->operation, group->kernels, size, &call->part, args, rank, copy);
     return true;
 }
 
 /* Calls complete in order, so those before this one must be done by its deadline as well. */
 static void set_due(struct comm *comm, struct call *call)
 {
-    call->due_ns = call->executor.operation.deadline_ns;
+    call->due_ns = call->operation.deadline_ns;
     for (struct call *before = comm->head; before; before = before->next)
         if (before->due_ns > call->due_ns)
             before->due_ns = call->due_ns;
@@ -170,8 +182,13 @@ static int issue(struct comm *comm, struct call *call)
         return TUTTI_ERR_MEMORY;
     }
     int64_t now_ns = comm->sim->network.now_ns;
-    executor_start(&call->executor, ++comm->sequence, now_ns, now_ns + call->args.timeout_ms * NS_PER_MS);
-    comm->recent_calls[comm->sequence % EXECUTOR_RECENT_CALLS] = call->executor.operation.call;
+    int64_t deadline_ns = now_ns + call->args.timeout_ms * NS_PER_MS;
+    comm->sequence++;
+    if (is_direct(&call->operation))
+        direct_start(&call->direct, comm->sequence, now_ns, deadline_ns);
+    else
+        executor_start(&call->executor, comm->sequence, now_ns, deadline_ns);
+    comm->recent_calls[comm->sequence % EXECUTOR_RECENT_CALLS] = call->operation.call;
     call->status = TUTTI_PENDING;
     set_due(comm, call);
     *comm->tail = call;
@@ -191,7 +208,7 @@ static void complete_head(struct comm *comm, int status)
     free(call->scratch);
     call->scratch = NULL;
     if (status == TUTTI_OK) {
-        comm->completed = call->executor.operation.sequence;
+        comm->completed = call->operation.sequence;
         failpoint_hit(&comm->process->failpoints, FAILPOINT_operation_done);
     }
     process_called(call);
@@ -206,7 +223,7 @@ void comm_fail_pending(struct comm *comm)
 
 static struct lateness_view view_of(const struct comm *comm)
 {
-    const struct operation *operation = &comm->head->executor.operation;
+    const struct operation *operation = &comm->head->operation;
     int peer = operation->wait.from >= 0 ? operation->wait.from : operation->wait.to;
     return (struct lateness_view){
         .operation = operation,
@@ -245,11 +262,24 @@ static int64_t judge_head(struct comm *comm)
     }
 }
 
+/* Has another rank of this host made another call?  In shared memory an operation finds that out by itself.
+ */
+static bool meets_stray(const struct comm *comm, struct tutti_error *error)
+{
+    const struct operation *operation = comm->head ? &comm->head->operation : NULL;
+    return operation && comm->arena && operation->begun && !is_direct(operation) &&
+           arena_check_call(comm->arena, operation->sequence, error) < 0;
+}
+
 /* What has not been moved is blocked. */
 static void judge(struct comm *comm)
 {
     struct network *network = &comm->sim->network;
     struct tutti_error error;
+    if (meets_stray(comm, &error)) {
+        comm_fail(comm, &error, true);
+        return;
+    }
     int64_t next_ns = comm->head ? judge_head(comm) : INT64_MAX;
     if (comm->letters && messages_judge(comm, &error))
         comm_fail(comm, &error, true);
@@ -270,15 +300,34 @@ static bool is_stopped(const struct comm *comm)
     return comm->explaining || comm->failed || comm->node->dead;
 }
 
+/* As engine/motion.c: the other ranks of the host see that a call over links begins. */
+static bool begin(struct comm *comm, struct operation *operation)
+{
+    int index;
+    if (operation->begun || !comm->arena || is_direct(operation))
+        return true;
+    operation->begun = arena_begin(comm->arena, operation->sequence, &operation->call, true, &index);
+    if (!operation->begun)
+        operation->wait =
+            (struct operation_wait){.from = comm->arena->ranks[index], .to = -1, .shared = true};
+    return operation->begun;
+}
+
 static void move_collectives(struct comm *comm)
 {
     struct tutti_error error; /* too large to clear each time */
+    bool sleeps = false;      /* has said so, and looks once more */
+    if (comm->arena)
+        arena_wake(comm->arena);
     while (comm->head && !is_stopped(comm)) {
-        struct operation *operation = &comm->head->executor.operation;
-        int status = operation->progress(operation, &error);
+        struct operation *operation = &comm->head->operation;
+        int status = begin(comm, operation) ? operation->progress(operation, &error) : TUTTI_PENDING;
         bool blocked = operation->wait.from >= 0 || operation->wait.to >= 0; /* else it had its share */
-        if (status == TUTTI_PENDING && blocked)
+        if (status == TUTTI_PENDING && blocked && (sleeps || !operation->wait.shared))
             return;
+        sleeps = status == TUTTI_PENDING && blocked;
+        if (sleeps)
+            arena_fall_asleep(comm->arena);
         if (status == TUTTI_OK)
             complete_head(comm, TUTTI_OK);
         else if (status < 0)
@@ -388,4 +437,5 @@ void calls_free(struct comm *comm)
     }
     mailbox_free(comm->mailbox);
     comm->mailbox = NULL;
+    arena_shell_close(comm);
 }

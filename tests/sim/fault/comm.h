@@ -1,8 +1,8 @@
 /* One communicator of one rank: the shell that src/engine is in a process, over the virtual network.  Files:
  * joining_shell.c finds the rendezvous, wiring_shell.c connects the ring, ring_shell.c has the control
  * connections and the failure rule, roll_shell.c the cards; dial_shell.c, door_shell.c and mesh_shell.c open
- * links beyond the ring; calls.c moves the data of collectives, messages.c that of sends and receives.  The
- * machines inside are the real ones. */
+ * links beyond the ring; arena_shell.c has the memory that the ranks of a host share; calls.c moves the data
+ * of collectives, messages.c that of sends and receives.  The machines inside are the real ones. */
 #ifndef TUTTI_TESTS_FAULT_COMM_H
 #define TUTTI_TESTS_FAULT_COMM_H
 
@@ -13,6 +13,7 @@
 #include "group/lateness.h"
 #include "group/membership.h"
 #include "group/roster.h"
+#include "local/direct.h"
 #include "tests/sim/fault/control_stream.h"
 #include "tests/sim/fault/simulation.h"
 
@@ -38,7 +39,11 @@ struct call {
     struct tutti_call args; /* with every offset that it has */
     /* What follows is the communicator's. */
     int status; /* TUTTI_PENDING until it is complete */
-    struct executor executor;
+    union {
+        struct operation operation; /* what both begin with */
+        struct executor executor;
+        struct direct direct;
+    };
     struct fusion_part part; /* where the input is staged */
     void *scratch;
     struct lateness lateness;
@@ -175,6 +180,10 @@ struct comm {
     struct host_map hosts;
     struct select_group select;
 
+    struct arena_room *room; /* NULL: no shared memory */
+    struct arena *arena;     /* in it; likewise */
+    struct event bell;
+
     struct door door;
     struct channel channels[CHANNELS];
     struct event mesh_task;
@@ -245,6 +254,12 @@ void mesh_shell_free(struct comm *comm);
 /* A data link over a connection that it takes over. */
 struct link *mesh_shell_make_link(struct comm *comm, struct end *end, int rank, int channel,
                                   const char *peer_text);
+
+/* ---- arena_shell.c ----------------------------------------------------------------------------- */
+
+/* Once the members know each other: shares memory with those of the same host, where all of them do. */
+void arena_shell_open(struct comm *comm);
+void arena_shell_close(struct comm *comm);
 
 /* ---- calls.c ----------------------------------------------------------------------------------- */
 

@@ -102,7 +102,8 @@ static bool is_eligible(const struct planned_call *planned, const struct select_
 const char *plan_algorithm(const struct planned_call *planned, const struct select_group *group)
 {
     unsigned eligible = 0;
-    if (planned->pick == 0)
+    bool is_shared = group->shared && algorithm_shared(planned->operation);
+    if (planned->pick == 0 || (is_shared && planned->pick % 2 == 0)) /* which is what is chosen then */
         return NULL;
     for (size_t i = 0; i < algorithm_count; i++)
         eligible += is_eligible(planned, group, &algorithms[i]);
@@ -117,7 +118,7 @@ const char *plan_other_algorithm(const struct planned_call *planned, const struc
                                  const char *name)
 {
     for (size_t i = 0; i < algorithm_count; i++)
-        if (is_eligible(planned, group, &algorithms[i]) && strcmp(algorithms[i].name, name) != 0)
+        if (is_eligible(planned, group, &algorithms[i]) && (!name || strcmp(algorithms[i].name, name) != 0))
             return algorithms[i].name;
     return NULL;
 }

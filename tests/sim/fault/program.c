@@ -198,7 +198,7 @@ void process_called(struct call *call)
     struct invocation *v = (struct invocation *)call;
     struct comm *comm = call->comm;
     struct program *p = comm->process->program;
-    network_trace(&p->sim->network, (uint64_t)call->status ^ call->executor.operation.sequence << 8);
+    network_trace(&p->sim->network, (uint64_t)call->status ^ call->operation.sequence << 8);
     world_returned(p->sim->world, comm, "a call", v->began_ns, v->frozen_ns,
                    world_call_bound_ms(call->args.timeout_ms));
     bool is_last = v == p->barrier;
@@ -210,12 +210,13 @@ void process_called(struct call *call)
         return; /* process_failed() follows, in one that lives */
     }
     if (!data_is_right(&v->data))
-        sim_violated(p->sim, "a call that returns well has the right result",
-                     "process %d, operation %llu, %s by %s", p->process->number,
-                     (unsigned long long)call->executor.operation.sequence, operation_name(call->args.op),
-                     call->executor.schedule->algorithm);
+        sim_violated(
+            p->sim, "a call that returns well has the right result", "process %d, operation %llu, %s by %s",
+            p->process->number, (unsigned long long)call->operation.sequence, operation_name(call->args.op),
+            algorithm_by_number(algorithm_operation((int)call->args.op), call->operation.call.algorithm)
+                ->name);
     statistics.calls_right++;
-    statistics.algorithms[call->args.op][call->executor.operation.call.algorithm]++;
+    statistics.algorithms[call->args.op][call->operation.call.algorithm]++;
     int64_t until_ns = v->began_ns + call->args.timeout_ms * NS_PER_MS;
     data_free(&v->data);
     world_free(v);

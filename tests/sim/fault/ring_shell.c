@@ -126,7 +126,7 @@ void ring_shell_open(struct comm *comm, struct end *const control[2], struct con
 
 const struct operation *comm_operation_under_way(const struct comm *comm)
 {
-    return comm->head ? &comm->head->executor.operation : NULL;
+    return comm->head ? &comm->head->operation : NULL;
 }
 
 static void send_abort(void *context)
@@ -154,6 +154,8 @@ void comm_fail(struct comm *comm, const struct tutti_error *cause, bool noticed_
     event_cancel(&comm->sim->network, &comm->goodbye_limit);
     SAY(comm->sim, comm->process, "fails: %s", comm->failure.message);
     world_failed(comm->sim->world, comm, noticed_here);
+    if (comm->arena)
+        arena_abort(comm->arena);
     comm_fail_pending(comm);
     event_set(&comm->sim->network, &comm->abort_task, comm->node, 0, send_abort, comm);
     if (comm->joining.state == JOIN_CARDS)
@@ -177,7 +179,7 @@ static void no_explanation(void *context)
 void comm_fail_from_link(struct comm *comm, const struct tutti_error *cause)
 {
     struct network *network = &comm->sim->network;
-    if (cause->code != TUTTI_ERR_PEER_LOST) {
+    if (cause->code != TUTTI_ERR_PEER_LOST && cause->code != TUTTI_ERR_ABORTED) {
         comm_fail(comm, cause, true);
         return;
     }
@@ -224,10 +226,10 @@ static void cancel_events(struct comm *comm)
 {
     struct network *network = &comm->sim->network;
     struct event *events[] = {
-        &comm->heartbeat,         &comm->judge,         &comm->drain,         &comm->explanation,
-        &comm->abort_task,        &comm->announce_task, &comm->ask_task,      &comm->goodbye_limit,
-        &comm->mesh_task,         &comm->go_on,         &comm->joining.retry, &comm->joining.deadline,
-        &comm->joining.dial.event};
+        &comm->heartbeat,          &comm->judge,         &comm->drain,         &comm->explanation,
+        &comm->abort_task,         &comm->announce_task, &comm->ask_task,      &comm->goodbye_limit,
+        &comm->mesh_task,          &comm->go_on,         &comm->joining.retry, &comm->joining.deadline,
+        &comm->joining.dial.event, &comm->bell};
     for (size_t i = 0; i < sizeof events / sizeof events[0]; i++)
         event_cancel(network, events[i]);
     for (int role = 0; role < ROLES; role++)

@@ -35,7 +35,7 @@ void roll_shell_open(struct comm *comm)
     card.peer = &peer;
     card.cores = 1 + (uint32_t)(comm->sim->seed % 4);
     card.uds = comm->sim->seed % 3 != 0;
-    card.shm = comm->sim->seed % 3 == 1;
+    card.shm = comm->sim->seed % 2 == 1;
     card.tuning = none;
     if (roster_open(&comm->roster, comm->place.rank, comm->place.size, &card, &error) < 0) {
         error.rank = comm->place.rank;

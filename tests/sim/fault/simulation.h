@@ -38,6 +38,7 @@ struct simulation {
     struct options options;
     struct network network;
     struct process processes[RANKS_MAX + 1]; /* the one after the ranks may be the rendezvous */
+    struct arena_room *rooms;                /* arena_shell.c */
     struct faults *faults;
     struct world *world;
     jmp_buf broken; /* where a violated invariant ends the run */
