@@ -71,9 +71,23 @@ static void expect_all_over(struct shared_world *w, const char *what)
     }
 }
 
+/* Where what a failed rank does to its buffers is seen by others. */
+static bool anyone_reads_symmetric_memory(const struct shared_world *w)
+{
+    for (int i = 0; i < w->count; i++) {
+        const struct shared_rank *rank = &w->ranks[i];
+        if (rank->under_way && !call_of(rank)->over_links && rank->direct.chosen && rank->direct.action > 0 &&
+            rank->direct.collective == rank->direct.symmetric)
+            return true;
+    }
+    return false;
+}
+
 static void play_with_an_abort(struct shared_world *w)
 {
     world_run(w, (long)draw(&w->random, 400));
+    for (long turns = 0; w->symmetric && turns < 5000 && !anyone_reads_symmetric_memory(w); turns++)
+        world_run(w, 1);
     struct shared_rank *leaver = &w->ranks[draw(&w->random, (size_t)w->count)];
     if (leaver->state < ENDED)
         leaver->state = DEAD;

@@ -122,7 +122,7 @@ def try_patch(builder, patch, simulator, protoc):
             result = subprocess.run(command, text=True, capture_output=True, timeout=RUN_SECONDS_MAX, env=environment)
         except subprocess.TimeoutExpired:
             return None, f"no end within {RUN_SECONDS_MAX} s"
-    found = re.search(r"^seed (\d+) violates an invariant: ([^:]*)", result.stdout, re.M)
+    found = re.search(r"^seed (\d+) violates an invariant: ([^:\n]*)", result.stdout, re.M)
     if found:
         return int(found.group(1)), found.group(2)
     return None, "not found" if result.returncode == 0 else f"status {result.returncode}: {result.stderr[-300:]}"
