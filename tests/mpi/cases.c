@@ -26,6 +26,13 @@ static void lay_out_parts(struct oracle *o)
     }
 }
 
+static void *allocate_symmetric(const struct oracle *o, size_t bytes)
+{
+    void *memory;
+    expect(o, tutti_alloc(o->comm, bytes, &memory));
+    return memory;
+}
+
 static void begin_case(struct oracle *o, const char *operation, enum tutti_type type,
                        enum tutti_reduction reduction, enum input_kind kind, size_t count, bool in_place)
 {
@@ -39,15 +46,19 @@ static void begin_case(struct oracle *o, const char *operation, enum tutti_type 
     o->root = (int)(o->input.number % (uint64_t)o->size);
     lay_out_parts(o);
     size_t bytes = ((count + RANKS_MAX) * (size_t)o->size + 1) * tutti_type_size(type);
-    o->send = allocate(bytes);
-    o->recv = allocate(bytes);
+    o->send = o->symmetric ? allocate_symmetric(o, bytes) : allocate(bytes);
+    o->recv = o->symmetric ? allocate_symmetric(o, bytes) : allocate(bytes);
     memset(o->recv, 0x5a, bytes);
 }
 
 static void end_case(struct oracle *o)
 {
-    free(o->send);
-    free(o->recv);
+    unsigned char *buffers[] = {o->send, o->recv};
+    for (int i = 0; i < 2; i++)
+        if (o->symmetric)
+            expect(o, tutti_dealloc(buffers[i]));
+        else
+            free(buffers[i]);
 }
 
 static size_t element_bytes(const struct oracle *o)

@@ -21,7 +21,7 @@
 /* In the whole group, and in those that tutti_split() and MPI_Comm_split() make of it alike.  Every
  * all_reduce, all_gather and broadcast must leave the same bits on every rank.
  *
- *     mpirun -n 4 oracle [--large]; TUTTI_TEST_SEED=... repeats a run. */
+ *     mpirun -n 4 oracle [--large | --symmetric]; TUTTI_TEST_SEED=... repeats a run. */
 #include "oracle.h"
 
 #include <stdio.h>
@@ -133,6 +133,7 @@ int main(int argc, char **argv)
     if (o.size > RANKS_MAX)
         die(&o, "there are more ranks than this test has room for");
 
+    o.symmetric = argc > 1 && strcmp(argv[1], "--symmetric") == 0;
     if (argc > 1 && strcmp(argv[1], "--large") == 0) {
         test_large(&o);
     } else {

@@ -17,6 +17,7 @@ struct oracle {
     size_t count;
     int root;
     bool in_place;
+    bool symmetric; /* tutti's buffers are of tutti_alloc() */
     long comparisons;
     unsigned char *send, *recv;
     /* Of a _v: the part of each rank, in elements, laid out in the order of the ranks or the reverse. */

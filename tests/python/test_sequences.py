@@ -18,6 +18,9 @@ EXAMPLES = int(os.environ.get("TUTTI_TEST_EXAMPLES", "30"))
 #: Seconds for one number of ranks.
 LIMIT = 120 + EXAMPLES
 
+#: By how much the first axis of some arrays is longer: then they do not fit a cache line.
+LONG = 300
+
 _REDUCE = ["all_reduce", "reduce", "reduce_scatter", "reduce_scatter_v"]
 _COLLECTIVES = [*_REDUCE, "broadcast", "all_gather", "gather", "scatter", "all_to_all", "all_gather_v", "gather_v",
                 "scatter_v", "all_to_all_v"]  # fmt: skip
@@ -34,6 +37,8 @@ _steps = st.fixed_dictionaries(
         "op": st.integers(0, 99),
         "root": st.integers(0, 99),
         "out": st.booleans(),
+        "symmetric": st.sampled_from([0, 0, 0b11111, 0b01101]),  # ranks whose arrays are in symmetric memory
+        "long": st.booleans(),
         "is_list": st.booleans(),
         "how": st.sampled_from(["blocking", "asynchronous", "planned"]),
         "seed": st.integers(0, 2**32 - 1),
@@ -53,16 +58,27 @@ class Step:
         self.is_list = step["is_list"] and self.name not in _SINGLE
         self.arguments = []  # of the operation, for each array of the list
         self.outs, self.expected = [], []
+        self.symmetric = step["symmetric"] >> comm.rank & 1
         for i, shape in enumerate(step["shapes"] if self.is_list else step["shapes"][:1]):
+            if step["long"] and shape:
+                shape = (LONG * shape[0], *shape[1:])
             getattr(self, f"_prepare_{self.name}", self._prepare_reduction)(shape, step["seed"] + i)
 
     def _every(self, shape, seed):
         return [numbers(r, shape, self.dtype, seed) for r in range(self.comm.size)]
 
+    def _place(self, array):
+        """The same in the memory that the step asks for."""
+        if not self.symmetric or array is None:
+            return array
+        place = self.comm.empty(array.shape, array.dtype)
+        place[...] = array
+        return place
+
     def _add(self, argument, expected):
-        self.arguments.append(argument)
+        self.arguments.append(self._place(argument))
         self.expected.append(expected)
-        self.outs.append(None if expected is None else np.zeros(expected.shape, self.dtype))
+        self.outs.append(None if expected is None else self._place(np.zeros(expected.shape, self.dtype)))
 
     def _counts(self, seed):
         """Rows of each rank, the same on every rank."""

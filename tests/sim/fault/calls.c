@@ -14,6 +14,11 @@ static bool is_direct(const struct operation *operation)
     return operation->call.algorithm == ALGORITHM_SHARED_NUMBER;
 }
 
+static bool is_mixed(const struct operation *operation)
+{
+    return operation->call.algorithm >= ALGORITHM_MIXED_NUMBER;
+}
+
 /* ---- What calls need --------------------------------------------------------------------------- */
 
 /* Ranks of each host for each of its cores, the most of all hosts. */
@@ -33,6 +38,17 @@ static double crowding_of(const struct comm *comm)
         most = crowding > most ? crowding : most;
     }
     return most;
+}
+
+/* As engine/levels.c: every host shares memory among equally many ranks. */
+static bool may_be_mixed(const struct comm *comm)
+{
+    const struct select_group *group = &comm->select;
+    for (int rank = 0; rank < comm->roster.size; rank++)
+        if (!comm->roster.members[rank].shm)
+            return false;
+    return group->host_count > 1 && group->hosts_consecutive && group->local_min > 1 &&
+           group->local_min == group->local_max;
 }
 
 void comm_prepare(struct comm *comm)
@@ -70,6 +86,7 @@ void comm_prepare(struct comm *comm)
     arena_shell_open(comm);
     comm->select.shared = comm->arena && comm->arena->count == comm->place.size;
     select_count_hosts(&comm->select, &(struct host_map){roster->host_count, roster->host_of});
+    comm->select.mixed = may_be_mixed(comm);
 }
 
 /* ---- Choosing ---------------------------------------------------------------------------------- */
@@ -94,7 +111,7 @@ static const struct algorithm *choose(struct comm *comm, const struct fingerprin
 
 static const struct schedule *schedule_for(struct comm *comm, const struct algorithm *algorithm, int root)
 {
-    struct schedule ***by_root = &comm->schedules[algorithm - algorithms];
+    struct schedule ***by_root = &comm->schedules[algorithm_place(algorithm)];
     if (!*by_root)
         *by_root = calloc((size_t)comm->place.size, sizeof **by_root);
     if (!*by_root)
@@ -141,7 +158,9 @@ static bool prepare(struct comm *comm, struct call *call)
     if (staged)
         buffers.send = copy;
     const struct executor_group *group = &comm->channels[CHANNEL_COLLECTIVES].group;
-    if (schedule)
+    if (algorithm_is_mixed(algorithm))
+        mixed_init(&call->mixed, comm->arena, group, schedule, &print, &buffers, call->scratch);
+    else if (schedule)
         executor_init(&call->executor, group, schedule, &print, &buffers, call->scratch);
     else /* all ranks share the arena, so a rank's index there is its number */
         direct_init(&call->direct, comm->arena, &print, buffers.send, buffers.recv, args->root);
@@ -186,6 +205,8 @@ static int issue(struct comm *comm, struct call *call)
     comm->sequence++;
     if (is_direct(&call->operation))
         direct_start(&call->direct, comm->sequence, now_ns, deadline_ns);
+    else if (is_mixed(&call->operation))
+        mixed_start(&call->mixed, comm->sequence, now_ns, deadline_ns);
     else
         executor_start(&call->executor, comm->sequence, now_ns, deadline_ns);
     comm->recent_calls[comm->sequence % EXECUTOR_RECENT_CALLS] = call->operation.call;

@@ -13,7 +13,7 @@
 #include "group/lateness.h"
 #include "group/membership.h"
 #include "group/roster.h"
-#include "local/direct.h"
+#include "local/mixed.h"
 #include "tests/sim/fault/control_stream.h"
 #include "tests/sim/fault/simulation.h"
 
@@ -40,9 +40,10 @@ struct call {
     /* What follows is the communicator's. */
     int status; /* TUTTI_PENDING until it is complete */
     union {
-        struct operation operation; /* what both begin with */
+        struct operation operation; /* what all begin with */
         struct executor executor;
         struct direct direct;
+        struct mixed mixed;
     };
     struct fusion_part part; /* where the input is staged */
     void *scratch;

@@ -105,20 +105,21 @@ const char *plan_algorithm(const struct planned_call *planned, const struct sele
     bool is_shared = group->shared && algorithm_shared(planned->operation);
     if (planned->pick == 0 || (is_shared && planned->pick % 2 == 0)) /* which is what is chosen then */
         return NULL;
-    for (size_t i = 0; i < algorithm_count; i++)
-        eligible += is_eligible(planned, group, &algorithms[i]);
+    for (size_t i = 0; i < algorithm_places; i++)
+        eligible += is_eligible(planned, group, algorithm_at(i));
     unsigned which = planned->pick % eligible;
-    for (size_t i = 0; i < algorithm_count; i++)
-        if (is_eligible(planned, group, &algorithms[i]) && which-- == 0)
-            return algorithms[i].name;
+    for (size_t i = 0; i < algorithm_places; i++)
+        if (is_eligible(planned, group, algorithm_at(i)) && which-- == 0)
+            return algorithm_at(i)->name;
     return NULL;
 }
 
 const char *plan_other_algorithm(const struct planned_call *planned, const struct select_group *group,
                                  const char *name)
 {
-    for (size_t i = 0; i < algorithm_count; i++)
-        if (is_eligible(planned, group, &algorithms[i]) && (!name || strcmp(algorithms[i].name, name) != 0))
-            return algorithms[i].name;
+    for (size_t i = 0; i < algorithm_places; i++)
+        if (is_eligible(planned, group, algorithm_at(i)) &&
+            (!name || strcmp(algorithm_at(i)->name, name) != 0))
+            return algorithm_at(i)->name;
     return NULL;
 }
