@@ -50,7 +50,7 @@ struct wait_policy wait_policy_for(const char *mode, bool crowded)
          * small exchange.  Where something else waits for the core, the peer perhaps, one is too many. */
         .spin_turns = crowded ? 1 : 100,
         /* A look at a flag is a load. */
-        .shared_spins = crowded                     ? SHARED_SPINS_FEW
+        .shared_spins = crowded                     ? 1
                         : strcmp(mode, "spin") == 0 ? 100000
                                                     : 2000,
         .yield_ns = NS_PER_MS,

@@ -41,19 +41,21 @@ static inline void waiter_reset(struct waiter *waiter)
 /* As if all its looks before the first yield had been in vain. */
 static inline void waiter_end_spinning(struct waiter *waiter)
 {
-    if (waiter->turns == 0 && waiter->policy->crowded_waits > 0)
-        waiter->policy->crowded_waits--;
     if (waiter->turns < waiter->policy->spin_turns)
         waiter->turns = waiter->policy->spin_turns;
 }
 
-#define SHARED_SPINS_FEW 1
+#define SHARED_SPINS_FEW 20
 
 /* Looks at a flag in shared memory before the waiter is asked. */
 static inline int waiter_shared_spins(const struct waiter *waiter)
 {
-    return waiter->since_ns != 0 || waiter->policy->crowded_waits > 0 ? SHARED_SPINS_FEW
-                                                                      : waiter->policy->shared_spins;
+    struct wait_policy *policy = waiter->policy;
+    bool crowded = policy->crowded_waits > 0;
+    policy->crowded_waits -= crowded; /* asking is one, also when nothing has to be waited for then */
+    return (crowded || waiter->since_ns != 0) && policy->shared_spins > SHARED_SPINS_FEW
+               ? SHARED_SPINS_FEW
+               : policy->shared_spins;
 }
 
 /* One look was in vain: what to do before the next.  Spins and yields itself; after WAIT_SLEEP the caller
