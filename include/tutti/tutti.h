@@ -93,7 +93,8 @@ struct tutti_error {
     char operation[32];   /* the operation under way here, "all_reduce"; "" outside of one */
     uint64_t sequence;    /* the number of that operation on this communicator, from 1; 0 outside of one */
     char message[1024];   /* one full sentence: what, where, and how to mend it */
-    uint64_t moved_bytes; /* that this rank had received in that operation, headers included */
+    uint64_t moved_bytes; /* of that operation that had arrived here, headers included; in shared memory an
+                             estimate by steps */
 };
 #define TUTTI_ERROR_INIT                                                                                     \
     {                                                                                                        \
@@ -485,8 +486,8 @@ TUTTI_API int tutti_get_choice(tutti_comm *comm, const struct tutti_call *call, 
 /* ---- Symmetric memory ---------------------------------------------------------------------------- */
 
 /* Memory for buffers that the other ranks of this host can read where they are, so that a collective on them
- * needs no copy in between: broadcast, gather, all_gather and reduce_scatter of 16 KiB and more take half the
- * time, all_reduce from 2 MiB on (docs/shared-memory.md).  Use it like any other; a collective uses its
+ * needs no copy in between: long broadcast, gather, all_gather and reduce_scatter are about twice as fast,
+ * and all_reduce from 2 MiB on (docs/shared-memory.md).  Use it like any other; a collective uses its
  * advantage where the buffers of every rank lie in such memory, and works all the same where not.  It belongs
  * to the process: all communicators take it, and it outlives them.  It is taken from the system at once.  A
  * child of fork() has the same memory, not a copy.

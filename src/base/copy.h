@@ -12,7 +12,7 @@
 #define COPY_LINE_BYTES 64
 
 /* What another core wrote has been read here, and will not be answered in the same place: changes each line,
- * so that the other finds it as if it had been.  It writes lines that this core has changed three times as
+ * so that the other finds it as if it had been.  It writes lines that this core has changed several times as
  * fast as lines that this core has only read (docs/shared-memory.md). */
 static inline void hand_back_lines(void *memory, size_t bytes)
 {

@@ -15,7 +15,8 @@ static bool may_be_mixed(const tutti_comm *comm)
            group->local_min == group->local_max && group->local_max <= ARENA_RANKS_MAX;
 }
 
-/* The first call of a communicator that has made none yet is not counted: the numbers are the user's. */
+/* Not counted where the communicator has made no call yet: numbers begin with the user's.  One made by a
+ * split has held its barrier. */
 static int ask_all(tutti_comm *comm, int timeout_ms, int32_t *arenas)
 {
     const int32_t own = comm->arena != NULL;

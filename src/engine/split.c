@@ -188,7 +188,7 @@ static void enter_family(tutti_comm *comm)
 }
 
 /* The members are `count` ranks of the parent, this one being number `rank` of them.  The barrier shows that
- * all of them have come here, with the same members; what they then agree on takes no time. */
+ * all of them have come here, with the same members; nobody is waited for long in what they then agree on. */
 static int make_child(tutti_comm *parent, const int *ranks, int count, int rank, uint64_t instance,
                       tutti_comm **child)
 {

@@ -15,7 +15,8 @@ struct wait_policy {
     int shared_spins; /* looks at a flag in shared memory, likewise */
     int64_t yield_ns; /* from the first look until it may sleep */
     bool sleeps;
-    int crowded_waits; /* so many waits yield at once, for somebody else was seen on this core */
+    int crowded_waits; /* so many times a waiter yields sooner than it would, for somebody else was seen on
+                          this core */
 };
 
 /* `mode`: the setting `wait`.  `crowded`: ranks outnumber cores on some host of the group. */

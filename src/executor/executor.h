@@ -71,7 +71,7 @@ struct executor {
     struct executor_cursor receiving, sending;
     size_t slice_elements;
     struct frame frame_out; /* of the slice being sent */
-    void *shell;            /* of whoever wraps `progress` beyond that; not the executor's */
+    void *shell;            /* of whoever wraps `progress`; not the executor's */
 };
 
 /* Elements of the work vector of a call that is no _v. */

@@ -40,9 +40,10 @@ struct operation {
     bool begun;        /* told to the other ranks of the host, where they share memory */
     uint64_t sequence; /* number on its communicator, from 1 */
     int64_t started_ns, deadline_ns;
-    struct operation_wait wait;       /* valid after TUTTI_PENDING */
-    atomic_uint_fast64_t moved_bytes; /* received so far, headers included; changes exactly when there is
-                                       * progress from a peer; any thread reads */
+    struct operation_wait wait; /* valid after TUTTI_PENDING */
+    /* Received so far, headers included; in shared memory the bytes of the call by the actions done.  Changes
+     * when the operation gets on; any thread reads. */
+    atomic_uint_fast64_t moved_bytes;
     struct operation_input input;
 };
 

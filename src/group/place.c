@@ -113,7 +113,9 @@ int place_check_answer_of(const struct group_place *place, const struct neighbou
 {
     if (answer->verdict != HELLO_ACCEPTED)
         return error_set(error, TUTTI_ERR_PROTOCOL, "%s refused the %s connection: %s", peer->text,
-                         answer->role == HELLO_DATA ? "data" : "control",
+                         answer->role == HELLO_DATA      ? "data"
+                         : answer->role == HELLO_CONTROL ? "control"
+                                                         : "arena",
                          hello_verdict_text(answer->verdict));
     if (!is_of_this_group(place, answer) || answer->to != (uint32_t)place->rank || !is_from(peer, answer))
         return error_set(error, TUTTI_ERR_PROTOCOL, "another process than %s answers at its address",

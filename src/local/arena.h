@@ -1,11 +1,11 @@
 /* The arena: memory that the ranks of one host share in one communicator, and the protocol in it.
  *
- * Every rank has a control page, which only it writes, and slots, each of which passes to and fro between two
- * ranks.  Its *position* says how
- * far it is: sequence number of the call and step within it, growing.  A collective in shared memory is a
- * list of actions on each rank; an action first waits until other positions have come far enough, then
- * copies or reduces, and then moves the own position on, which publishes what was written before
- * (release, acquire).  Nothing else synchronises ranks, so one writer for each cache line is enough.
+ * Every rank has a control page, which only it writes (but for `asleep`, which is cleared by who rings), and
+ * slots, each of which passes to and fro between two ranks.  Its *position* says how far it is: sequence
+ * number of the call and step within it, growing.  A collective in shared memory is a list of actions on each
+ * rank; an action first waits until other positions have come far enough, then copies or reduces, and then
+ * moves the own position on, which publishes what was written before (release, acquire).  Nothing else
+ * synchronises ranks, so a line has one writer at a time: of slots the two of a pair, by turns.
  *
  * The position of call k lies in call line k % ARENA_CALLS, with a digest of the call and, of the smallest
  * calls, the payload: one cache line moves between two cores, no more.  A rank begins call k only when every

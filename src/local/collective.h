@@ -81,9 +81,9 @@ static inline size_t pair_bytes(const struct direct *d)
  *
  * Where it lies is what makes slots fast.  A core that writes a cache line which it wrote before and another
  * core has read since waits for the other's copy to go, several nanoseconds for each line, whatever the
- * instruction; one that it has itself read last, after the other wrote it, it has already: three to four
- * times as fast (docs/shared-memory.md).  So each rank writes where it has read last: the two slots of a pair
- * change sides whenever both have used them, direct_turn_slots(), or the answer goes back in the slot of the
+ * instruction; one that it has itself read last, after the other wrote it, it has already: several times as
+ * fast (docs/shared-memory.md).  So each rank writes where it has read last: the two slots of a pair change
+ * sides whenever both have used them, direct_turn_slots(), or the answer goes back in the slot of the
  * question. */
 static inline uint8_t *direct_slot(const struct direct *d, int from, int to, uint32_t number)
 {

@@ -248,6 +248,7 @@ void direct_init(struct direct *d, struct arena *arena, const struct fingerprint
     d->element_bytes = element_bytes_of(call);
     d->root = root;
     d->first = 0;
+    d->claim = 0;
     d->reduce = reduces ? kernels->reduce[call->type][call->reduction] : NULL;
     d->divide = reduces && call->reduction == TUTTI_AVG ? kernels->divide[call->type] : NULL;
     d->chosen = !choose(d);

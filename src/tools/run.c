@@ -20,7 +20,7 @@ static const char usage[] =
     "Options:\n"
     "  -n, --ranks N          ranks on each host (default: 1)\n"
     "      --bind             give each rank its own share of the processors\n"
-    "      --transports LIST  which may be used, in order of preference: uds,tcp\n"
+    "      --transports LIST  which may be used, in order of preference: shm,uds,tcp\n"
     "      --keep-going       when a rank fails, let the others go on: for programs that re-form their "
     "group\n"
     "      --no-prefix        do not put \"[rank] \" before each line of output; pass it straight on\n"

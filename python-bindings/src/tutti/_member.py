@@ -250,7 +250,7 @@ class Member:
         """The links to the next and from the previous rank of the ring, then the others that are open, which may become
         more with any call; empty in a group of one.
 
-        Each is a dict of ``peer`` (its rank), ``host``, ``transport`` ("uds" or "tcp"), ``sent_bytes`` and
+        Each is a dict of ``peer`` (its rank), ``host``, ``transport`` ("shm", "uds" or "tcp"), ``sent_bytes`` and
         ``received_bytes``; these are exact only while no operation is under way.
         """
         found: list[dict[str, Any]] = []

@@ -44,8 +44,8 @@ class Memory(Member):
         """A new array in symmetric memory, which the other ranks of this host can read where it is.
 
         A collective needs no copy in between where the arrays of all ranks are such, or contiguous parts of such:
-        ``broadcast``, ``gather``, ``all_gather`` and ``reduce_scatter`` of 16 KiB and more take half the time,
-        ``all_reduce`` gains from 2 MiB on.  It works all the same where some are not.  So use it for what goes through
+        long ``broadcast``, ``gather``, ``all_gather`` and ``reduce_scatter`` are about twice as fast, ``all_reduce``
+        gains from 2 MiB on.  It works all the same where some are not.  So use it for what goes through
         collectives again and again, such as gradients and weights::
 
             gradients = comm.empty((1000, 1000), np.float32)
