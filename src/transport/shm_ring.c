@@ -44,6 +44,13 @@ static bool read_other(struct shm_ring *ring, const atomic_uint_fast64_t *count,
     return true;
 }
 
+/* What the own end says before it looks at what the other says.  An exchange: on x86-64 a store in this order
+ * is one, and qemu does not keep a mere store of Arm before the load that follows it, as a processor does. */
+static void publish(atomic_uint_fast64_t *count, uint64_t value)
+{
+    (void)atomic_exchange(count, value);
+}
+
 /* A slot has been passed on: is the other end asleep?  Then it is not any more: one call wakes it. */
 static bool must_wake(atomic_uint *asleep)
 {
@@ -72,13 +79,13 @@ int shm_ring_has_room(struct shm_ring *ring)
 
 bool shm_ring_fill(struct shm_ring *ring)
 {
-    atomic_store_explicit(&ring->control->filled, ++ring->own, memory_order_seq_cst);
+    publish(&ring->control->filled, ++ring->own);
     return must_wake(&ring->control->receiver_asleep);
 }
 
 bool shm_ring_sender_sleeps(struct shm_ring *ring)
 {
-    atomic_store_explicit(&ring->control->sender_asleep, 1, memory_order_seq_cst);
+    (void)atomic_exchange(&ring->control->sender_asleep, 1);
     return look_for_room(ring, memory_order_seq_cst) != 0;
 }
 
@@ -100,12 +107,12 @@ int shm_ring_has_slot(struct shm_ring *ring, uint32_t held)
 
 bool shm_ring_free(struct shm_ring *ring)
 {
-    atomic_store_explicit(&ring->control->freed, ++ring->own, memory_order_seq_cst);
+    publish(&ring->control->freed, ++ring->own);
     return must_wake(&ring->control->sender_asleep);
 }
 
 bool shm_ring_receiver_sleeps(struct shm_ring *ring, uint32_t held)
 {
-    atomic_store_explicit(&ring->control->receiver_asleep, 1, memory_order_seq_cst);
+    (void)atomic_exchange(&ring->control->receiver_asleep, 1);
     return look_for_slot(ring, held, memory_order_seq_cst) != 0;
 }
