@@ -166,6 +166,27 @@ static inline size_t piece_count(const struct round_pieces *round, int index)
     return piece_begin(round, index + 1) - piece_begin(round, index);
 }
 
+/* Rounds that overlap: a round is `kinds` actions, of which each comes a turn after the one before, so that
+ * turn j has the first of round j, the second of round j - 1, and so on. */
+static inline uint32_t overlap_actions(uint32_t kinds, uint32_t rounds)
+{
+    return (rounds + kinds - 1) * kinds;
+}
+
+/* How many actions are done once action `kind` of that round is. */
+static inline uint32_t overlap_done(uint32_t kinds, uint32_t kind, uint32_t round)
+{
+    return (round + kind) * kinds + kind + 1;
+}
+
+/* Which round action `action` belongs to, its kind being action % kinds.  false: there is no such round. */
+static inline bool overlap_round(const struct direct *d, uint32_t kinds, uint32_t action, uint32_t *round)
+{
+    uint32_t kind = action % kinds, turn = action / kinds;
+    *round = turn - kind;
+    return turn >= kind && *round < d->rounds;
+}
+
 /* ---- Parts ------------------------------------------------------------------------------------- */
 
 /* A reduce_scatter and an all_gather may follow one another in one call: each rank then writes to the slots

@@ -228,29 +228,31 @@ static int direct_progress(struct operation *operation, struct tutti_error *erro
     return TUTTI_OK;
 }
 
-static size_t element_bytes_of(const struct fingerprint *call)
+/* What a call is, however it will be carried out. */
+static void describe(struct direct *d, struct arena *arena, const struct fingerprint *call, const void *send,
+                     void *recv)
 {
-    return call->operation == TUTTI_BARRIER ? 1 : type_size(call->type);
-}
-
-void direct_init(struct direct *d, struct arena *arena, const struct fingerprint *call, const void *send,
-                 void *recv, int root)
-{
-    const struct reduce_table *kernels = arena->kernels;
-    bool reduces = operation_reduces(call->operation);
     d->operation.progress = direct_progress;
     d->operation.call = *call;
     d->arena = arena;
     d->send = send;
     d->recv = recv;
     d->count = call->count;
+    d->element_bytes = call->operation == TUTTI_BARRIER ? 1 : type_size(call->type);
+    d->reduce =
+        operation_reduces(call->operation) ? arena->kernels->reduce[call->type][call->reduction] : NULL;
+    d->claim = 0;
+}
+
+void direct_init(struct direct *d, struct arena *arena, const struct fingerprint *call, const void *send,
+                 void *recv, int root)
+{
+    bool averages = operation_reduces(call->operation) && call->reduction == TUTTI_AVG;
+    describe(d, arena, call, send, recv);
     d->cuts = 0;
-    d->element_bytes = element_bytes_of(call);
     d->root = root;
     d->first = 0;
-    d->claim = 0;
-    d->reduce = reduces ? kernels->reduce[call->type][call->reduction] : NULL;
-    d->divide = reduces && call->reduction == TUTTI_AVG ? kernels->divide[call->type] : NULL;
+    d->divide = averages ? arena->kernels->divide[call->type] : NULL;
     d->chosen = !choose(d);
     if (d->chosen)
         take_collective(d, d->staged, 0);
@@ -286,20 +288,10 @@ void direct_start(struct direct *d, uint64_t sequence, int64_t now_ns, int64_t d
 void direct_start_phase(struct direct *d, struct arena *arena, const struct operation *whole,
                         const struct direct_phase *phase)
 {
-    const struct fingerprint *call = &whole->call;
-    d->operation.progress = direct_progress;
-    d->operation.call = *call;
-    d->arena = arena;
-    d->send = phase->send;
-    d->recv = phase->recv;
-    d->count = call->count;
+    describe(d, arena, &whole->call, phase->send, phase->recv);
     d->cuts = phase->cuts;
-    d->element_bytes = element_bytes_of(call);
     d->root = 0;
-    d->reduce =
-        operation_reduces(call->operation) ? arena->kernels->reduce[call->type][call->reduction] : NULL;
     d->divide = NULL;
-    d->claim = 0;
     d->staged = phase->collective;
     d->symmetric = NULL;
     d->chosen = true;

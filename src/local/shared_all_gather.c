@@ -9,12 +9,7 @@ enum { IN, OUT, ACTIONS_PER_ROUND }; /* `in` is one round ahead */
 static void prepare(struct direct *d)
 {
     part_prepare(d);
-    d->actions = (d->rounds + 1) * ACTIONS_PER_ROUND;
-}
-
-static uint32_t done(int what, uint32_t round)
-{
-    return (round + (uint32_t)what) * ACTIONS_PER_ROUND + (uint32_t)what + 1;
+    d->actions = overlap_actions(ACTIONS_PER_ROUND, d->rounds);
 }
 
 static enum direct_result copy_in(struct direct *d, uint32_t round)
@@ -33,7 +28,7 @@ static enum direct_result copy_in(struct direct *d, uint32_t round)
 static enum direct_result copy_out(struct direct *d, uint32_t round)
 {
     int own = d->arena->index;
-    if (!direct_await_others(d, done(IN, round)))
+    if (!direct_await_others(d, overlap_done(ACTIONS_PER_ROUND, IN, round)))
         return DIRECT_BLOCKED;
     size_t total = part_begin(d, d->arena->count) * d->element_bytes;
     for (int i = 0; i < d->arena->count; i++) {
@@ -52,8 +47,8 @@ static enum direct_result copy_out(struct direct *d, uint32_t round)
 static enum direct_result act(struct direct *d, uint32_t action, struct tutti_error *error)
 {
     (void)error;
-    uint32_t what = action % ACTIONS_PER_ROUND, turn = action / ACTIONS_PER_ROUND, round = turn - what;
-    if (turn < what || round >= d->rounds)
+    uint32_t what = action % ACTIONS_PER_ROUND, round;
+    if (!overlap_round(d, ACTIONS_PER_ROUND, action, &round))
         return DIRECT_SILENT;
     return what == IN ? copy_in(d, round) : copy_out(d, round);
 }

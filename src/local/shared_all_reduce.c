@@ -23,14 +23,7 @@ static void prepare(struct direct *d)
     d->piece_bytes = most < PIECE_BYTES_MAX ? most : PIECE_BYTES_MAX;
     size_t round_bytes = d->piece_bytes * (size_t)d->arena->count;
     d->rounds = (uint32_t)((bytes + round_bytes - 1) / round_bytes);
-    d->actions = (d->rounds + 2) * ACTIONS_PER_ROUND;
-}
-
-/* How many actions are done once that one is: action 3j is IN of round j, then come REDUCE of round j - 1 and
- * OUT of round j - 2. */
-static uint32_t done(int what, uint32_t round)
-{
-    return (round + (uint32_t)what) * ACTIONS_PER_ROUND + (uint32_t)what + 1;
+    d->actions = overlap_actions(ACTIONS_PER_ROUND, d->rounds);
 }
 
 static enum direct_result copy_in(struct direct *d, uint32_t round)
@@ -62,7 +55,7 @@ static void reduce_block(struct direct *d, uint32_t number, size_t begin, size_t
 
 static enum direct_result reduce(struct direct *d, uint32_t round)
 {
-    if (!direct_await_others(d, done(IN, round)))
+    if (!direct_await_others(d, overlap_done(ACTIONS_PER_ROUND, IN, round)))
         return DIRECT_BLOCKED;
     struct round_pieces r = direct_round(d, d->count, d->arena->count, round);
     size_t begin = r.begin + piece_begin(&r, d->arena->index), count = piece_count(&r, d->arena->index);
@@ -76,7 +69,7 @@ static enum direct_result reduce(struct direct *d, uint32_t round)
 static enum direct_result copy_out(struct direct *d, uint32_t round)
 {
     struct round_pieces r = direct_round(d, d->count, d->arena->count, round);
-    if (!direct_await_others(d, done(REDUCE, round)))
+    if (!direct_await_others(d, overlap_done(ACTIONS_PER_ROUND, REDUCE, round)))
         return DIRECT_BLOCKED;
     for (int i = 0; i < d->arena->count; i++)
         if (i != d->arena->index)
@@ -88,8 +81,8 @@ static enum direct_result copy_out(struct direct *d, uint32_t round)
 static enum direct_result act(struct direct *d, uint32_t action, struct tutti_error *error)
 {
     (void)error;
-    uint32_t what = action % ACTIONS_PER_ROUND, turn = action / ACTIONS_PER_ROUND, round = turn - what;
-    if (turn < what || round >= d->rounds)
+    uint32_t what = action % ACTIONS_PER_ROUND, round;
+    if (!overlap_round(d, ACTIONS_PER_ROUND, action, &round))
         return DIRECT_SILENT;
     return what == IN ? copy_in(d, round) : what == REDUCE ? reduce(d, round) : copy_out(d, round);
 }

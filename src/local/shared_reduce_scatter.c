@@ -10,12 +10,7 @@ static void prepare(struct direct *d)
 {
     part_prepare(d);
     d->rounds = d->rounds > 0 ? d->rounds : 1;
-    d->actions = (d->rounds + 1) * ACTIONS_PER_ROUND;
-}
-
-static uint32_t done(int what, uint32_t round)
-{
-    return (round + (uint32_t)what) * ACTIONS_PER_ROUND + (uint32_t)what + 1;
+    d->actions = overlap_actions(ACTIONS_PER_ROUND, d->rounds);
 }
 
 static enum direct_result copy_in(struct direct *d, uint32_t round)
@@ -35,7 +30,7 @@ static enum direct_result copy_in(struct direct *d, uint32_t round)
 static enum direct_result reduce(struct direct *d, uint32_t round)
 {
     int own = d->arena->index;
-    if (!direct_await_others(d, done(IN, round)))
+    if (!direct_await_others(d, overlap_done(ACTIONS_PER_ROUND, IN, round)))
         return DIRECT_BLOCKED;
     struct round_pieces r = part_round(d, own, round);
     const void *sources[ARENA_RANKS_MAX];
@@ -50,8 +45,8 @@ static enum direct_result reduce(struct direct *d, uint32_t round)
 static enum direct_result act(struct direct *d, uint32_t action, struct tutti_error *error)
 {
     (void)error;
-    uint32_t what = action % ACTIONS_PER_ROUND, turn = action / ACTIONS_PER_ROUND, round = turn - what;
-    if (turn < what || round >= d->rounds)
+    uint32_t what = action % ACTIONS_PER_ROUND, round;
+    if (!overlap_round(d, ACTIONS_PER_ROUND, action, &round))
         return DIRECT_SILENT;
     return what == IN ? copy_in(d, round) : reduce(d, round);
 }

@@ -20,12 +20,7 @@ static void prepare(struct direct *d)
     size_t ranks = (size_t)d->arena->count, bytes = d->count * d->element_bytes;
     d->piece_bytes = BLOCK_BYTES;
     d->rounds = (uint32_t)((bytes + BLOCK_BYTES * ranks - 1) / (BLOCK_BYTES * ranks));
-    d->actions = (d->rounds + 1) * ACTIONS_PER_ROUND + 1;
-}
-
-static uint32_t done(int what, uint32_t round)
-{
-    return (round + (uint32_t)what) * ACTIONS_PER_ROUND + (uint32_t)what + 1;
+    d->actions = overlap_actions(ACTIONS_PER_ROUND, d->rounds) + 1;
 }
 
 static enum direct_result reduce(struct direct *d, uint32_t round, struct tutti_error *error)
@@ -54,7 +49,7 @@ static enum direct_result copy(struct direct *d, uint32_t round, struct tutti_er
         const uint8_t *recv = direct_recv_of(d, i, d->count, error);
         if (!recv)
             return DIRECT_FAILED;
-        if (!direct_await(d, i, done(REDUCE, round)))
+        if (!direct_await(d, i, overlap_done(ACTIONS_PER_ROUND, REDUCE, round)))
             return DIRECT_BLOCKED;
         memcpy(recv_at(d, begin), recv + begin * d->element_bytes, piece_count(&r, i) * d->element_bytes);
     }
@@ -63,10 +58,11 @@ static enum direct_result copy(struct direct *d, uint32_t round, struct tutti_er
 
 static enum direct_result act(struct direct *d, uint32_t action, struct tutti_error *error)
 {
-    uint32_t what = action % ACTIONS_PER_ROUND, turn = action / ACTIONS_PER_ROUND, round = turn - what;
+    uint32_t what = action % ACTIONS_PER_ROUND, round;
     if (action + 1 == d->actions)
-        return direct_await_others(d, done(COPY, d->rounds - 1)) ? DIRECT_SILENT : DIRECT_BLOCKED;
-    if (turn < what || round >= d->rounds)
+        return direct_await_others(d, overlap_done(ACTIONS_PER_ROUND, COPY, d->rounds - 1)) ? DIRECT_SILENT
+                                                                                            : DIRECT_BLOCKED;
+    if (!overlap_round(d, ACTIONS_PER_ROUND, action, &round))
         return DIRECT_SILENT;
     return what == REDUCE ? reduce(d, round, error) : copy(d, round, error);
 }
