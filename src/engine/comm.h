@@ -341,6 +341,8 @@ int progress_issue(tutti_comm *comm, const struct tutti_call *calls, size_t coun
 int progress_run(tutti_comm *comm, const struct tutti_call *calls, size_t count, int timeout_ms,
                  tutti_request **request);
 /* Issues a validated call for the loop alone to move; and whether it has, without moving anything. */
+/* How long an operation in shared memory looks before it returns: once a waiter yields, hardly at all. */
+void progress_set_spins(tutti_comm *comm, const struct waiter *waiter);
 int progress_post(tutti_comm *comm, const struct tutti_call *call, tutti_request **request);
 int progress_collect(tutti_request **request);
 int progress_start_plan(struct tutti_plan *plan, tutti_request **request);

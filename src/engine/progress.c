@@ -133,11 +133,15 @@ static bool falls_asleep(tutti_comm *comm, struct motion *motion)
     return !motion_move(comm, motion);
 }
 
-/* How long an operation in shared memory looks before it returns: once a waiter yields, hardly at all. */
-static void set_shared_spins(tutti_comm *comm, const struct waiter *waiter)
+void progress_set_spins(tutti_comm *comm, const struct waiter *waiter)
 {
-    if (comm->arena)
-        comm->arena->spins = waiter_shared_spins(waiter);
+    struct arena *arena = comm->arena;
+    if (!arena)
+        return;
+    arena->spins = waiter_shared_spins(waiter);
+    arena->further_spins = comm->wait_policy.further_spins;
+    if (arena->further_spins > 0)
+        arena_runs_on(arena, wait_core());
 }
 
 /* Moves everything until `request` is complete or `until_ns` has come.  Says whether anything moved.  With
@@ -148,9 +152,9 @@ static bool drive(tutti_comm *comm, tutti_request *head, const tutti_request *re
     bool moved = false;
     struct waiter waiter = {.policy = &comm->wait_policy};
     struct motion motion = {head, request, false, 0, 0, false};
-    set_shared_spins(comm, &waiter);
+    progress_set_spins(comm, &waiter);
     if (until_ns == 0 && comm->arena) /* whoever only looks has other things to do */
-        comm->arena->spins = 0;
+        comm->arena->spins = comm->arena->further_spins = 0;
     for (;;) {
         bool moving = motion_move(comm, &motion);
         moved = moved || moving;
@@ -169,7 +173,7 @@ static bool drive(tutti_comm *comm, tutti_request *head, const tutti_request *re
                 waiter_end_spinning(&waiter);
             stage = waiter_turn(&waiter, &now_ns);
         }
-        set_shared_spins(comm, &waiter);
+        progress_set_spins(comm, &waiter);
         if (stage == WAIT_SPIN)
             continue;
         motion_judge(comm, &motion, now_ns);
@@ -474,7 +478,7 @@ void progress_drive_on_loop(void *argument)
     if (comm->arena) {
         arena_wake(comm->arena);
         colocation_silence(comm);
-        comm->arena->spins = 0;
+        comm->arena->spins = comm->arena->further_spins = 0;
     }
     motion.head = comm->head;
     motion.takes_in = motion_may_take_in(comm);

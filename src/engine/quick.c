@@ -27,8 +27,9 @@ bool quick_run(tutti_comm *comm, const struct tutti_call *call, int *status, tut
     struct direct *direct = &comm->spare->operations[0].direct;
     uint64_t sequence = ++comm->sequence;
     comm->recent_calls[sequence % EXECUTOR_RECENT_CALLS] = print;
-    int spins = waiter_shared_spins(&waiter);
-    comm->arena->spins = spins < QUICK_SPINS_MAX ? spins : QUICK_SPINS_MAX;
+    progress_set_spins(comm, &waiter);
+    if (comm->arena->spins > QUICK_SPINS_MAX)
+        comm->arena->spins = QUICK_SPINS_MAX;
     direct_init(direct, comm->arena, &print, call->send, call->recv, (int)print.root);
     direct_start(direct, sequence, 0, 0);
     *status = direct->operation.progress(&direct->operation, &error);

@@ -43,6 +43,12 @@ uint64_t wait_core_set(void)
     return hash;
 }
 
+int wait_core(void)
+{
+    int core = sched_getcpu();
+    return core >= 0 ? core : 0;
+}
+
 struct wait_policy wait_policy_for(const char *mode, bool crowded)
 {
     return (struct wait_policy){
@@ -53,6 +59,8 @@ struct wait_policy wait_policy_for(const char *mode, bool crowded)
         .shared_spins = crowded                     ? 1
                         : strcmp(mode, "spin") == 0 ? 100000
                                                     : 2000,
+        /* A switch between ranks takes one or two microseconds, and one that was for nothing holds up all. */
+        .further_spins = crowded ? 100 : 0,
         .yield_ns = NS_PER_MS,
         .sleeps = strcmp(mode, "spin") != 0,
     };

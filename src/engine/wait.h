@@ -11,9 +11,10 @@ enum wait_stage { WAIT_SPIN, WAIT_YIELD, WAIT_SLEEP };
 
 /* Of one communicator; used by one thread at a time. */
 struct wait_policy {
-    int spin_turns;   /* looks before the first yield */
-    int shared_spins; /* looks at a flag in shared memory, likewise */
-    int64_t yield_ns; /* from the first look until it may sleep */
+    int spin_turns;    /* looks before the first yield */
+    int shared_spins;  /* looks at a flag in shared memory, likewise */
+    int further_spins; /* beyond these, as long as nobody waits for this core */
+    int64_t yield_ns;  /* from the first look until it may sleep */
     bool sleeps;
     int crowded_waits; /* so many times a waiter yields sooner than it would, for somebody else was seen on
                           this core */
@@ -26,6 +27,8 @@ struct wait_policy wait_policy_for(const char *mode, bool crowded);
  * the same mask. */
 int wait_usable_cores(void);
 uint64_t wait_core_set(void);
+
+int wait_core(void); /* on which the caller runs */
 
 struct waiter {
     struct wait_policy *policy;

@@ -186,6 +186,18 @@ int arena_check_call(struct arena *arena, uint64_t sequence, struct tutti_error 
     return TUTTI_OK;
 }
 
+/* ---- Waiting -----------------------------------------------------------------------------------*/
+
+bool arena_holds_up(const struct arena *arena, uint64_t position)
+{
+    int own = atomic_load_explicit(&arena->controls[arena->index]->core, memory_order_relaxed);
+    for (int i = 0; i < arena->count; i++)
+        if (i != arena->index && !arena_is_at(arena, i, position) &&
+            atomic_load_explicit(&arena->controls[i]->core, memory_order_relaxed) == own)
+            return true;
+    return false;
+}
+
 /* ---- Sleeping ---------------------------------------------------------------------------------- */
 
 void arena_fall_asleep(struct arena *arena)

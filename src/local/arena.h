@@ -13,6 +13,8 @@
  * that run over links are begun here, too: positions are about all collectives of the communicator, so a rank
  * that made another call is noticed whatever carries that.
  *
+ * Where ranks outnumber cores each tells on which it runs, so that who waits knows whether to make room.
+ *
  * A rank that sleeps has set `asleep`; whoever moves its own position on rings the bell of each that has. The
  * sequentially consistent order of the two, on both sides, is what makes one of them see the other. */
 #ifndef TUTTI_LOCAL_ARENA_H
@@ -54,6 +56,7 @@ struct arena_control {
     struct arena_call_line calls[ARENA_CALLS];
     struct arena_statement statements[ARENA_STATEMENTS];
     _Alignas(ARENA_LINE_BYTES) atomic_uint asleep; /* set by the sleeper, cleared by who rings */
+    atomic_int core;                               /* on which it was last; 0: not told */
 };
 
 struct arena_head {
@@ -79,6 +82,7 @@ struct arena {
     uint8_t turned[2];               /* by half: slots that have changed sides, collective.h */
     uint64_t digest;                 /* of the calls of this rank that have begun */
     int spins;                       /* looks in vain until progress() returns */
+    int further_spins; /* beyond these, as long as nobody who is behind has to run on this core */
     const struct reduce_table *kernels;
     struct symmetric *symmetric;            /* NULL: none */
     void (*ring)(void *context, int index); /* the bell of that rank, which sleeps or is about to */
@@ -146,6 +150,19 @@ bool arena_begin(struct arena *arena, uint64_t sequence, const struct fingerprin
 /* Has another rank made other calls, up to that with the number of ours that has begun last?  TUTTI_OK, or
  * TUTTI_ERR_MISMATCH for the first of them. */
 int arena_check_call(struct arena *arena, uint64_t sequence, struct tutti_error *error);
+
+/* ---- Waiting -----------------------------------------------------------------------------------*/
+
+/* Tells the others; `core` from 0. */
+static inline void arena_runs_on(struct arena *arena, int core)
+{
+    atomic_int *told = &arena->controls[arena->index]->core;
+    if (atomic_load_explicit(told, memory_order_relaxed) != core + 1)
+        atomic_store_explicit(told, core + 1, memory_order_relaxed);
+}
+
+/* Does a rank that has not come to `position` run on the core of this one, as far as is known? */
+bool arena_holds_up(const struct arena *arena, uint64_t position);
 
 /* ---- Sleeping ---------------------------------------------------------------------------------- */
 

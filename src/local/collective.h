@@ -34,6 +34,10 @@ static inline int index_among_others(int own, int index)
 
 /* ---- Waiting ----------------------------------------------------------------------------------- */
 
+/* The spins are used up, and another rank has not come to `position`: a few more?  Not where a rank that has
+ * to come there waits for this core. */
+bool direct_looks_on(struct direct *d, uint64_t position);
+
 /* Looks until rank `index` has finished its first `actions` actions, or the spins are used up. */
 static inline bool direct_await(struct direct *d, int index, uint32_t actions)
 {
@@ -41,7 +45,7 @@ static inline bool direct_await(struct direct *d, int index, uint32_t actions)
     const struct arena_call_line *line = arena_line(arena, index, d->base);
     const uint64_t target = d->base + d->first + actions;
     while ((int64_t)(atomic_load(&line->position) - target) < 0) {
-        if (d->spins-- <= 0) {
+        if (d->spins-- <= 0 && !direct_looks_on(d, target)) {
             d->waits_for = index;
             return false;
         }

@@ -197,6 +197,7 @@ static int direct_progress(struct operation *operation, struct tutti_error *erro
     uint32_t moved = 0;
     size_t share = 0;
     d->spins = arena->spins;
+    d->further_spins = arena->further_spins;
     if (!d->operation.begun) {
         d->operation.begun = arena_begin(arena, operation->sequence, &operation->call, false, &d->waits_for);
         if (!d->operation.begun)
@@ -298,6 +299,17 @@ void direct_start_phase(struct direct *d, struct arena *arena, const struct oper
     reset(d, whole->sequence, whole->started_ns, whole->deadline_ns);
     d->operation.begun = true;
     take_collective(d, d->staged, phase->first);
+}
+
+#define FURTHER_SPINS_EACH 20
+
+bool direct_looks_on(struct direct *d, uint64_t position)
+{
+    if (d->further_spins <= 0 || arena_holds_up(d->arena, position))
+        return false;
+    d->further_spins -= FURTHER_SPINS_EACH;
+    d->spins = FURTHER_SPINS_EACH;
+    return true;
 }
 
 /* ---- What the collectives share ------------------------------------------------------------------- */

@@ -48,8 +48,8 @@ struct direct {
     bool chosen;
     uint64_t claim; /* the latest call before this one that used the same half of the slots; 0: none */
     uint8_t half;   /* of the slots */
-    int spins;      /* left in this progress() */
-    int waits_for;  /* index of the rank */
+    int spins, further_spins; /* left in this progress() */
+    int waits_for;            /* index of the rank */
 };
 
 /* Prepares `direct` (storage of the caller) for a call of an operation of algorithm_shared().  `root` is its

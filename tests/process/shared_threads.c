@@ -135,6 +135,8 @@ static void run(int size, int aborter)
         if (!ranks[i].arena || ranks[i].bell < 0)
             exit(1);
         ranks[i].arena->spins = (int)draw(&random, 3) * 20;
+        ranks[i].arena->further_spins = (int)draw(&random, 3) * 20;
+        arena_runs_on(ranks[i].arena, (int)draw(&random, 2));
     }
     for (int i = 0; i < size; i++)
         if (pthread_create(&threads[i], NULL, rank_main, &ranks[i]) != 0)
