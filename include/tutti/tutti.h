@@ -108,7 +108,7 @@ typedef struct tutti_request tutti_request; /* operations under way */
 
 /* How to start.  A field that is zero is "not given": the environment variable decides, and then
  * the default (so a zero here does not switch off what a variable switches on).  docs/configuration.md
- * describes every field, its variable and its default; it is generated from the table that reads them.
+ * describes every field that has a variable, and its default; it is generated from the table that reads them.
  * Strings are copied. */
 struct tutti_config {
     size_t struct_size;     /* set by TUTTI_CONFIG_INIT */
@@ -127,7 +127,7 @@ struct tutti_config {
     int straggler_after_ms; /* until a call that waits names the rank it waits for in a warning */
     int heartbeat_ms;       /* between heartbeats to the ring neighbours */
     int dead_after_ms;      /* silence after which a neighbour counts as dead */
-    size_t slice_bytes;     /* the pipeline's unit of transfer; the same on every rank */
+    size_t slice_bytes;     /* the pipeline's unit, the same on every rank; over shm at most 64 KiB */
     int checksum;           /* 1: payloads carry a CRC-32C; the same on every rank */
     const char *wait;       /* "adaptive" or "spin" (for those who own their cores) */
     const char *congestion; /* TCP congestion control between ranks of one host; "default": the kernel's */
@@ -137,12 +137,20 @@ struct tutti_config {
     int deterministic;       /* 1: the same bits whatever the transport, the channels and the hosts */
     int channels;            /* most channels over which a large operation is striped */
     const char *tuning;      /* file of `tutti tune`; "none": the built-in constants */
+
+    /* On rank 0, with `size` and `rank`, instead of `rendezvous`: rank 0 serves the rendezvous at a free TCP
+     * port (`interface` and `port_range` hold) and calls this once it listens there, with "HOST:PORT", which
+     * is to reach the other ranks and is their `rendezvous`.  Called once, on a thread of tutti's, within
+     * tutti_init(), which waits for it however long it takes; not in a group of one.  A negative result ends
+     * tutti_init() with TUTTI_ERR_UNREACHABLE.  `address` is valid until it returns. */
+    int (*announce)(void *context, const char *address);
+    void *announce_context; /* handed to it */
 };
 #define TUTTI_RANK_ANY (-1)
 #define TUTTI_CONFIG_INIT                                                                                    \
     {                                                                                                        \
         sizeof(struct tutti_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0                                                                                                \
+            0, 0, 0                                                                                          \
     }
 
 /* Joins the group and connects the ring.  Blocks until every rank is there or `join_timeout_ms` has passed.

@@ -9,9 +9,6 @@
 #include <string.h>
 #include "base/error.h"
 
-/* The payload of a slot of transport/shm_link.h: a frame that fits is reduced where it lies. */
-#define SHM_SLICE_BYTES ((size_t)64 << 10)
-
 /* ---- Hosts --------------------------------------------------------------------------------------- */
 
 void select_count_hosts(struct select_group *group, const struct host_map *hosts)
@@ -61,7 +58,7 @@ const char *local_transport_name(enum local_transport transport)
 size_t select_slice_bytes(const struct select_group *group, size_t setting_bytes)
 {
     bool all_shared = group->host_count == 1 && group->local == LOCAL_SHM;
-    return all_shared && setting_bytes > SHM_SLICE_BYTES ? SHM_SLICE_BYTES : setting_bytes;
+    return all_shared && setting_bytes > SELECT_SHM_SLICE_BYTES ? SELECT_SHM_SLICE_BYTES : setting_bytes;
 }
 
 /* ---- The model ------------------------------------------------------------------------------------ */

@@ -93,8 +93,11 @@ void select_count_hosts(struct select_group *group, const struct host_map *hosts
  * and as the most that is wanted, to what that calls for. */
 void select_share_cores(struct select_group *group, int ranks, int cores);
 
-/* The slice of a group whose ranks set it to `setting_bytes`: where shared memory carries every link, no more
- * than what such a link hands on without a copy. */
+/* The payload of a slot of transport/shm_ring.h: a frame that fits is reduced where it lies. */
+#define SELECT_SHM_SLICE_BYTES ((size_t)64 << 10)
+
+/* The slice of a group whose ranks set it to `setting_bytes`: where shared memory carries every link, at most
+ * SELECT_SHM_SLICE_BYTES. */
 size_t select_slice_bytes(const struct select_group *group, size_t setting_bytes);
 
 struct select_call {

@@ -57,7 +57,9 @@ const struct setting settings_table[] = {
      .max = 24 * HOUR_MS,
      .help = "The silence after which a neighbour counts as dead. Longer than the heartbeat."},
     {SETTING(slice_bytes, "TUTTI_SLICE_BYTES", SETTING_BYTES), .default_value = "256K", .min = 4 * KIB,
-     .max = 512 * MIB, .help = "The pipeline's unit of transfer. The same on every rank."},
+     .max = 512 * MIB,
+     .help = "The pipeline's unit of transfer; at most 64 KiB where shared memory "
+             "carries every link. The same on every rank."},
     {SETTING(checksum, "TUTTI_CHECKSUM", SETTING_FLAG), .default_value = "0", .min = 0, .max = 1,
      .help = "1: payloads carry a CRC-32C. The same on every rank."},
     {SETTING(wait, "TUTTI_WAIT", SETTING_CHOICE), .default_value = "adaptive", .choices = "adaptive|spin",

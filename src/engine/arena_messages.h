@@ -22,7 +22,7 @@ enum arena_message_kind {
 };
 
 /* A descriptor, and whose it is. */
-enum arena_item_kind { ARENA_MEMORY = 1, ARENA_BELL, ARENA_HEAP, ARENA_ITEM_KINDS };
+enum arena_item_kind { ARENA_MEMORY = 1, ARENA_BELL, ARENA_HEAP };
 
 struct arena_item {
     uint16_t kind, index; /* enum arena_item_kind; of the rank, among those of the host */

@@ -223,7 +223,6 @@ void colocation_make_arena(struct colocation *colocation)
         .memory = colocation->memory,
         .count = count,
         .index = colocation->index,
-        .size = comm->place.size,
         .ranks = colocation->ranks,
         .names = colocation->names,
         .kernels = reduce_table(),

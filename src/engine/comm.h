@@ -207,11 +207,11 @@ struct tutti_comm {
     struct schedule **schedules[COMM_ALGORITHMS_MAX]; /* by algorithm_place(), then root; made on first use */
     uint8_t *scratch;
     size_t scratch_bytes;
-    struct scratch_block *retired;                          /* outgrown while operations still used them */
-    uint64_t sequence;                                      /* of the latest call */
-    uint64_t completed;                                     /* of the latest that has completed */
-    bool is_uncounted;                                      /* the next call has the number 0; levels.h */
-    bool finalizes;                                         /* the next call is that of finalize */
+    struct scratch_block *retired; /* outgrown while operations still used them */
+    uint64_t sequence;             /* of the latest call */
+    uint64_t completed;            /* of the latest that has completed */
+    bool is_uncounted;             /* the next call has the number 0; mixed_agreement.h */
+    bool finalizes;                /* the next call is that of finalize */
     struct fingerprint recent_calls[EXECUTOR_RECENT_CALLS]; /* by sequence modulo their number */
     atomic_uint_fast64_t late_sequence; /* the operation about which the rendezvous is to be asked */
     atomic_int phase;                   /* enum comm_phase; changed under the lock */
@@ -340,9 +340,9 @@ void messages_free(tutti_comm *comm);
 int progress_issue(tutti_comm *comm, const struct tutti_call *calls, size_t count, tutti_request **request);
 int progress_run(tutti_comm *comm, const struct tutti_call *calls, size_t count, int timeout_ms,
                  tutti_request **request);
-/* Issues a validated call for the loop alone to move; and whether it has, without moving anything. */
 /* How long an operation in shared memory looks before it returns: once a waiter yields, hardly at all. */
 void progress_set_spins(tutti_comm *comm, const struct waiter *waiter);
+/* Issues a validated call for the loop alone to move; and whether it has, without moving anything. */
 int progress_post(tutti_comm *comm, const struct tutti_call *call, tutti_request **request);
 int progress_collect(tutti_request **request);
 int progress_start_plan(struct tutti_plan *plan, tutti_request **request);

@@ -307,9 +307,9 @@ static void join_meet(void *context)
 {
     struct join *join = context;
     const struct endpoint *rendezvous = &join->comm->launch.rendezvous;
-    join->meeting = *rendezvous;
     if (rendezvous->kind != ENDPOINT_TCP && serving_failed(join))
         return;
+    join->meeting = *rendezvous; /* after serving, which may have found it */
     if (rendezvous->kind == ENDPOINT_FILE && !read_meeting_file(join, rendezvous->name)) {
         join_retry(join);
         return;

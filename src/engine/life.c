@@ -11,8 +11,8 @@
 #include "base/hash.h"
 #include "engine/clock.h"
 #include "engine/colocation.h"
-#include "engine/levels.h"
 #include "engine/mesh.h"
+#include "engine/mixed_agreement.h"
 #include "engine/roll.h"
 #include "engine/split.h"
 #include "engine/stripes.h"
@@ -224,7 +224,7 @@ static int meet_all(tutti_comm *comm, int timeout_ms, struct tutti_error *error)
         comm->hosts = (struct host_map){roster->host_count, roster->host_of};
     comm->membership = comm->place.size > 1 ? &comm->ring.membership : NULL;
     if (life_be_joined(comm, error) < 0 || colocation_open(comm, timeout_ms, error) < 0 ||
-        levels_agree(comm, timeout_ms, error) < 0)
+        mixed_agree(comm, timeout_ms, error) < 0)
         return error->code;
     return stripes_open(comm, error);
 }

@@ -1,5 +1,6 @@
 #include "engine/mesh.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,8 @@
 #include "transport/stream.h"
 
 /* ---- Links ------------------------------------------------------------------------------------- */
+
+static_assert(SELECT_SHM_SLICE_BYTES == SHM_RING_SLOT_BYTES, "a slice fills a slot");
 
 /* The more ranks a host has, the more rings each of them makes. */
 static uint32_t slot_bytes_for(int local_size)

@@ -151,7 +151,7 @@ static bool drive(tutti_comm *comm, tutti_request *head, const tutti_request *re
 {
     bool moved = false;
     struct waiter waiter = {.policy = &comm->wait_policy};
-    struct motion motion = {head, request, false, 0, 0, false};
+    struct motion motion = {.head = head, .until = request};
     progress_set_spins(comm, &waiter);
     if (until_ns == 0 && comm->arena) /* whoever only looks has other things to do */
         comm->arena->spins = comm->arena->further_spins = 0;
@@ -463,7 +463,7 @@ static bool move_and_linger(tutti_comm *comm, struct motion *motion)
 void progress_drive_on_loop(void *argument)
 {
     tutti_comm *comm = argument;
-    struct motion motion = {NULL, NULL, true, 0, 0, false};
+    struct motion motion = {.on_loop = true};
     pthread_mutex_lock(&comm->lock);
     comm->looks_soon = comm->token != TOKEN_FREE && messages_are_pending(comm);
     if (comm->token != TOKEN_FREE || !has_work(comm)) {

@@ -3,17 +3,15 @@
 #include "executor/call_print.h"
 #include "tensor/type.h"
 
-#define QUICK_BYTES_MAX (32u << 10) /* the lock is held while they are copied */
+#define QUICK_BYTES_MAX (32u << 10) /* of the larger buffer: the lock is held while they are copied */
 #define QUICK_SPINS_MAX 2000
 
 static bool is_quick(const tutti_comm *comm, const struct tutti_call *call)
 {
     return comm->select.shared && comm->spare && !comm->head && comm->token == TOKEN_FREE &&
            algorithm_shared(call->op) && !call->algorithm && !comm->select.override.by_operation[call->op] &&
-           call->reduction != TUTTI_PREMULTIPLIED_SUM &&
-           (call->op == TUTTI_BARRIER || call->count * type_size(call->type) <= QUICK_BYTES_MAX) &&
-           !messages_are_pending(comm) && !comm_has_failed(comm) &&
-           atomic_load_explicit(&comm->phase, memory_order_relaxed) == COMM_ACTIVE;
+           call->reduction != TUTTI_PREMULTIPLIED_SUM && !messages_are_pending(comm) &&
+           !comm_has_failed(comm) && atomic_load_explicit(&comm->phase, memory_order_relaxed) == COMM_ACTIVE;
 }
 
 bool quick_run(tutti_comm *comm, const struct tutti_call *call, int *status, tutti_request **request)
@@ -21,6 +19,8 @@ bool quick_run(tutti_comm *comm, const struct tutti_call *call, int *status, tut
     if (!is_quick(comm, call))
         return false;
     struct fingerprint print = call_print(call, 1, comm->place.size, false);
+    if (executor_total(&print, comm->place.size) * type_size(print.type) > QUICK_BYTES_MAX)
+        return false;
     print.algorithm = ALGORITHM_SHARED_NUMBER;
     struct waiter waiter = {.policy = &comm->wait_policy};
     struct tutti_error error;

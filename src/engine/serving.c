@@ -72,11 +72,11 @@ static int serve_unix(tutti_comm *comm, const char *name, struct tutti_error *er
     return fd < 0 ? fd : serve_on(comm, &fd, 1, error);
 }
 
-/* Listens on a free port and tells the others through the file, which appears whole or not at all. */
-static int serve_file(tutti_comm *comm, const char *path, struct tutti_error *error)
+/* Listens on a free port of an address by which other hosts reach this one, where it has such; `text` says
+ * where.  The descriptor, or a negative status. */
+static int listen_anywhere(tutti_comm *comm, char *text, size_t text_size, struct tutti_error *error)
 {
     struct sockaddr_storage address;
-    char text[128], temporary[300];
     int found = interface_addresses(comm->settings.values.interface, &address, 1, error);
     if (found < 1 && comm->settings.values.interface)
         return found;
@@ -87,9 +87,18 @@ static int serve_file(tutti_comm *comm, const char *path, struct tutti_error *er
     int port_min, port_max;
     listeners_port_range(&comm->settings, &port_min, &port_max);
     int fd = socket_listen_tcp(&address, port_min, port_max, error);
+    if (fd >= 0)
+        socket_print((struct sockaddr *)&address, text, text_size);
+    return fd;
+}
+
+/* Tells the others through the file, which appears whole or not at all. */
+static int serve_file(tutti_comm *comm, const char *path, struct tutti_error *error)
+{
+    char text[128], temporary[300];
+    int fd = listen_anywhere(comm, text, sizeof text, error);
     if (fd < 0)
         return fd;
-    socket_print((struct sockaddr *)&address, text, sizeof text);
     snprintf(temporary, sizeof temporary, "%s.%ld", path, (long)getpid());
     FILE *file = fopen(temporary, "we");
     bool written = file && fprintf(file, "%s\n", text) > 0;
@@ -106,6 +115,29 @@ static int serve_file(tutti_comm *comm, const char *path, struct tutti_error *er
     return serve_on(comm, &fd, 1, error);
 }
 
+/* Has the caller tell the others.  From then on this is a rendezvous like any other at a known address, which
+ * a survivor may take over. */
+static int serve_announced(tutti_comm *comm, struct tutti_error *error)
+{
+    struct launch *launch = &comm->launch;
+    char text[128];
+    int fd = listen_anywhere(comm, text, sizeof text, error);
+    if (fd < 0)
+        return fd;
+    int status = endpoint_parse(text, &launch->rendezvous, error);
+    int result = status < 0 ? 0 : launch->announce(launch->announce_context, text);
+    if (result < 0)
+        status = error_set(error, TUTTI_ERR_UNREACHABLE,
+                           "rank 0 could not announce its address %s to the other ranks: the function given "
+                           "as announce returned %d",
+                           text, result);
+    if (status < 0) {
+        descriptor_close(fd);
+        return status;
+    }
+    return serve_on(comm, &fd, 1, error);
+}
+
 int serve_rendezvous(tutti_comm *comm, const struct connector_targets *resolved, struct tutti_error *error)
 {
     const struct endpoint *rendezvous = &comm->launch.rendezvous;
@@ -114,6 +146,8 @@ int serve_rendezvous(tutti_comm *comm, const struct connector_targets *resolved,
         return serve_unix(comm, rendezvous->name, error);
     case ENDPOINT_FILE:
         return serve_file(comm, rendezvous->name, error);
+    case ENDPOINT_NONE:
+        return serve_announced(comm, error);
     default:
         return serve_tcp(comm, resolved, error);
     }

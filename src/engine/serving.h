@@ -7,7 +7,7 @@
 
 /* Serves comm->launch.rendezvous into comm->ring.service.  `resolved`: its addresses, where it is a TCP one.
  * TUTTI_OK also when the place is taken or not of this host: then another process serves.  A file is written
- * with the address. */
+ * with the address; where there is none yet, comm->launch.rendezvous becomes it. */
 int serve_rendezvous(tutti_comm *comm, const struct connector_targets *resolved, struct tutti_error *error);
 
 /* Removes the file or Unix socket that serve_rendezvous() made, unless another has taken its place. */

@@ -6,9 +6,9 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "engine/colocation.h"
-#include "engine/levels.h"
 #include "engine/life.h"
 #include "engine/mesh.h"
+#include "engine/mixed_agreement.h"
 #include "engine/stripes.h"
 
 /* How often a subgroup of these members has been made: each is another group. */
@@ -208,7 +208,7 @@ static int make_child(tutti_comm *parent, const int *ranks, int count, int rank,
         if (status == TUTTI_OK)
             status = colocation_open(comm, comm->settings.values.join_timeout_ms, &error);
         if (status == TUTTI_OK)
-            status = levels_agree(comm, comm->settings.values.join_timeout_ms, &error);
+            status = mixed_agree(comm, comm->settings.values.join_timeout_ms, &error);
     }
     if (error.code < 0) { /* the others wait for this one */
         if (error.rank < 0)

@@ -339,11 +339,37 @@ static int finish_given(struct resolver *r)
     struct launch *launch = r->launch;
     snprintf(launch->job, sizeof launch->job, "default");
     launch->one_host = launch->size == 1 || launch->rendezvous.kind == ENDPOINT_UNIX;
-    if (launch->size > 1 && launch->rendezvous.kind == ENDPOINT_NONE)
+    if (launch->size > 1 && launch->rendezvous.kind == ENDPOINT_NONE && !launch->announce)
         return error_set(r->error, TUTTI_ERR_CONFIG,
                          "%s: the size is %d, but no rendezvous is given; set it (TUTTI_RENDEZVOUS) to "
                          "unix:PATH, HOST:PORT or file:PATH, the same on every rank",
                          launch->source, launch->size);
+    return TUTTI_OK;
+}
+
+/* Rank 0 is to serve at an address that it finds itself.  Only with who this is as arguments, too: whoever
+ * gives a function knows that already, and what a launcher says could be of another group. */
+static int check_announce(struct resolver *r)
+{
+    const struct tutti_config *config = &r->config;
+    if (!config->announce)
+        return TUTTI_OK;
+    if (config->size == 0)
+        return error_set(r->error, TUTTI_ERR_CONFIG,
+                         "arguments: announce is given, but size is not; give size and rank with it");
+    if (config->rank != 0)
+        return error_set(r->error, TUTTI_ERR_CONFIG,
+                         "arguments: announce is given and rank is %d, but it is rank 0 that serves the "
+                         "rendezvous and announces it; give the other ranks the announced address as "
+                         "rendezvous",
+                         config->rank);
+    if (r->rendezvous)
+        return error_set(r->error, TUTTI_ERR_CONFIG,
+                         "arguments: both announce and rendezvous ('%.200s') are given; leave out announce "
+                         "if the meeting point is known, and else rendezvous",
+                         r->rendezvous);
+    r->launch->announce = config->announce;
+    r->launch->announce_context = config->announce_context;
     return TUTTI_OK;
 }
 
@@ -436,7 +462,9 @@ static int from_nothing(struct resolver *r)
 static int resolve(struct resolver *r)
 {
     bool found;
-    int status = read_rendezvous(r);
+    int status = check_announce(r);
+    if (status == TUTTI_OK)
+        status = read_rendezvous(r);
     if (status == TUTTI_OK)
         status = r->job ? setting_check_text(setting_find("job"), "TUTTI_JOB", r->job, r->error) : TUTTI_OK;
     if (status < 0 || r->config.size != 0)
@@ -462,8 +490,10 @@ int launch_resolve(struct launch *launch, const struct tutti_config *config, uns
         size_t given = config->struct_size < sizeof r.config ? config->struct_size : sizeof r.config;
         memcpy(&r.config, config, given);
     }
-    r.rendezvous = r.config.rendezvous && r.config.rendezvous[0] ? r.config.rendezvous
-                                                                 : variable(&r, "TUTTI_RENDEZVOUS");
+    if (r.config.rendezvous && r.config.rendezvous[0])
+        r.rendezvous = r.config.rendezvous;
+    else if (!r.config.announce)
+        r.rendezvous = variable(&r, "TUTTI_RENDEZVOUS");
     r.job = r.config.job && r.config.job[0] ? r.config.job : variable(&r, "TUTTI_JOB");
     int status = resolve(&r);
     if (status < 0)

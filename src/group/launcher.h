@@ -16,9 +16,11 @@ struct launch {
     const char *source; /* "arguments", "TUTTI_*", "torchrun", "Open MPI", "PMI", "Slurm", "none" */
     int rank;           /* TUTTI_RANK_ANY: assigned on arrival */
     int size;
-    struct endpoint rendezvous;          /* ENDPOINT_NONE for a group of one */
+    struct endpoint rendezvous;          /* ENDPOINT_NONE for a group of one, and where it is announced */
     char job[SETTING_JOB_BYTES_MAX + 1]; /* name of the job; the setting `job` overrides it */
     bool one_host;                       /* every rank is on this host, as far as the launcher says */
+    int (*announce)(void *context, const char *address); /* of rank 0, see struct tutti_config; or NULL */
+    void *announce_context;
 };
 
 /* `uid` makes the names of derived Unix sockets differ between users.  A partial set of variables is

@@ -76,7 +76,6 @@ struct arena *arena_new(const struct arena_options *options)
     arena->head = options->memory;
     arena->count = options->count;
     arena->index = options->index;
-    arena->size = options->size;
     arena->kernels = options->kernels;
     arena->ring = options->ring;
     arena->ring_context = options->ring_context;

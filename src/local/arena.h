@@ -73,7 +73,6 @@ struct arena {
     int count, index;                /* ranks of this host, and which of them this one is */
     const int *ranks;                /* by index: the rank in the communicator, growing; borrowed */
     const int *names;                /* by index: the rank as errors name it; borrowed */
-    int size;                        /* of the communicator; more than `count` where it has other hosts */
     struct arena_control **controls; /* by index */
     uint8_t **slots;                 /* likewise */
     uint64_t *begun;                 /* by index: the latest call that each is known to have begun */
@@ -100,7 +99,7 @@ int arena_check(const void *memory, size_t bytes, int count, uint64_t nonce, str
 
 struct arena_options {
     void *memory; /* borrowed until arena_free() */
-    int count, index, size;
+    int count, index;
     const int *ranks, *names; /* by index; copied */
     const struct reduce_table *kernels;
     void (*ring)(void *context, int index);

@@ -3,90 +3,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <uv.h>
 #include "engine/rendezvous_service.h"
 #include "group/endpoint.h"
 #include "tools/child.h"
+#include "tools/environment.h"
 #include "tools/supervisor.h"
 #include "tools/listen.h"
 #include "tools/tools.h"
 
-#define VARIABLES_MAX  6   /* that a rank's environment has beyond ours */
-#define VARIABLE_BYTES 400 /* of one of them, with its name */
-
-struct variables {
-    char text[VARIABLES_MAX][VARIABLE_BYTES];
-    int count;
-};
-
-static void set(struct variables *variables, const char *name, const char *value)
-{
-    snprintf(variables->text[variables->count++], VARIABLE_BYTES, "%s=%s", name, value);
-}
-
-static void set_number(struct variables *variables, const char *name, int value)
-{
-    char text[16];
-    snprintf(text, sizeof text, "%d", value);
-    set(variables, name, text);
-}
-
-static bool sets(const struct variables *variables, const char *variable)
-{
-    const char *end = strchr(variable, '=');
-    size_t size = end ? (size_t)(end - variable) + 1 : 0;
-    for (int i = 0; i < variables->count && size > 0; i++)
-        if (strncmp(variables->text[i], variable, size) == 0)
-            return true;
-    return false;
-}
-
-/* What tells a rank who it is.  A value of the user's own wins where it is no part of that. */
-static void describe_rank(const struct ranks *ranks, int rank, const char *rendezvous,
-                          struct variables *variables)
-{
-    char job[32] = "run";
-    if (!ranks->rendezvous)
-        snprintf(job, sizeof job, "run-%ld", (long)getpid());
-    variables->count = 0;
-    set_number(variables, "TUTTI_RANK", rank);
-    set_number(variables, "TUTTI_SIZE", ranks->size);
-    set(variables, "TUTTI_RENDEZVOUS", rendezvous);
-    if (!getenv("TUTTI_JOB"))
-        set(variables, "TUTTI_JOB", job);
-    /* As many threads as cores in each rank would fight over the cores. */
-    if (!getenv("OMP_NUM_THREADS"))
-        set(variables, "OMP_NUM_THREADS", "1");
-    if (ranks->transports)
-        set(variables, "TUTTI_TRANSPORTS", ranks->transports);
-}
-
-/* Our environment with `variables` in it, in one block: the list and the strings of `variables`. */
-static char **environment_with(const struct variables *variables)
-{
-    size_t count = 0, used = 0;
-    while (environ[count])
-        count++;
-    size_t list_bytes = (count + VARIABLES_MAX + 1) * sizeof(char *);
-    char **list = malloc(list_bytes + sizeof variables->text);
-    if (!list)
-        return NULL;
-    for (size_t i = 0; i < count; i++)
-        if (!sets(variables, environ[i]))
-            list[used++] = environ[i];
-    char *text = memcpy((char *)list + list_bytes, variables->text, sizeof variables->text);
-    for (int i = 0; i < variables->count; i++)
-        list[used++] = text + i * VARIABLE_BYTES;
-    list[used] = NULL;
-    return list;
-}
-
 /* 0, or an exit status after a complaint. */
-static int prepare(const struct ranks *ranks, const char *rendezvous, int index,
+static int prepare(const struct ranks *ranks, const struct environment_job *environment, int index,
                    struct supervisor_process *process)
 {
-    struct variables variables;
     int rank = ranks->first + index;
     snprintf(process->who, sizeof process->who, "rank %d", rank);
     if (ranks->prefix)
@@ -99,8 +28,7 @@ static int prepare(const struct ranks *ranks, const char *rendezvous, int index,
         complain(ranks->command, "cannot tell which processors may be used: %s", strerror(error_number));
         return EXIT_FAILURE;
     }
-    describe_rank(ranks, rank, rendezvous, &variables);
-    process->environment = environment_with(&variables);
+    process->environment = environment_of_rank(environment, ranks, index);
     if (!process->environment) {
         complain(ranks->command, "out of memory");
         return EXIT_FAILURE;
@@ -116,8 +44,10 @@ static int run_job(uv_loop_t *loop, const struct ranks *ranks, const char *rende
         complain(ranks->command, "out of memory");
         return EXIT_FAILURE;
     }
+    struct environment_job environment;
+    environment_choose(&environment, ranks, rendezvous);
     for (int i = 0; i < ranks->count && status == 0; i++)
-        status = prepare(ranks, rendezvous, i, &processes[i]);
+        status = prepare(ranks, &environment, i, &processes[i]);
     struct supervisor_job job = {.command = ranks->command,
                                  .processes = processes,
                                  .count = ranks->count,

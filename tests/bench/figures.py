@@ -1,12 +1,15 @@
 """The tables of docs/shared-memory.md: tutti beside its rivals, each table held to its aims.
 
-Every table is a few runs of `tutti bench`, whose JSON is kept in --out: a table that is there already is printed
-and not measured again, so that a run that was broken off goes on where it stopped.  Prints Markdown.
+Every table is a few runs of `tutti bench` (one: of tests/bench/late.c), whose JSON is kept in --out: a table that is
+there already is printed and not measured again, so that a run that was broken off goes on where it stopped.  Prints
+Markdown.
 Exit status: 1 when an aim is missed, 2 when something could not be measured."""
 
 import argparse
 import json
+import os
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -40,19 +43,25 @@ class Bench:
                    *options]
         if rivals:
             command += ["--vs", ",".join(rivals)]
+        text = self.run(command)
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+        if not any(row["peer"] == "tutti" for row in rows):
+            raise SystemExit(f"{text}\ngave no figure of tutti")
+        return rows
+
+    @staticmethod
+    def run(command, variables=()):
+        """The command and what it printed; ends the program where it fails."""
         words = [str(word) for word in command]
         print(" ".join(words), file=sys.stderr, flush=True)
         try:
             result = subprocess.run(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                    timeout=RUN_TIMEOUT_S)
+                                    timeout=RUN_TIMEOUT_S, env={**os.environ, **dict(variables)})
         except (OSError, subprocess.TimeoutExpired) as fault:
-            raise SystemExit(f"{' '.join(words)}: {fault}")
+            raise SystemExit(f"{' '.join(words)}: {fault}") from fault
         if result.returncode != 0:
             raise SystemExit(f"{' '.join(words)}\n{result.stdout}\nended with status {result.returncode}")
-        rows = [json.loads(line) for line in out.read_text().splitlines()]
-        if not any(row["peer"] == "tutti" for row in rows):
-            raise SystemExit(f"{' '.join(words)}\n{result.stdout}\ngave no figure of tutti")
-        return rows
+        return f"{' '.join(words)}\n{result.stdout}"
 
 
 # ---- What rows say ----------------------------------------------------------------------------------------------
@@ -264,7 +273,8 @@ def show_others(rows, aims):
 
 def measure_skew(bench, out):
     return [row for ranks in (2, 4)
-            for row in bench.rows(out, "all_reduce", ranks, (4 * KIB, 64 * KIB, 4), "--skew", 200, rivals=rivals_of(bench, ranks))]
+            for row in bench.rows(out, "all_reduce", ranks, (4 * KIB, 64 * KIB, 4), "--skew", 200,
+                                  rivals=rivals_of(bench, ranks))]
 
 
 def show_skew(rows, aims):
@@ -308,6 +318,39 @@ def show_bfloat16(rows, aims):
     return table(["size", "bfloat16", "float32", "elements a second, bfloat16 / float32"], lines)
 
 
+LATE_S = 2
+
+
+def measure_late(bench, out):
+    """Rank 0 waits for a rank that sleeps.  The programs lie beside the tutti command."""
+    folder = pathlib.Path(bench.command).resolve().parent
+    peers = {"tutti": [bench.command, "run", "-n", 2, "--", folder / "late"]}
+    if "openmpi" in bench.rivals:
+        peers["openmpi"] = ["mpirun.openmpi", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", 2,
+                            folder / "late_mpi"]
+    rows = []
+    for turn in range(min(bench.rounds, 5)):
+        for peer, words in peers.items():
+            text = bench.run([*words, LATE_S], {"TUTTI_TRANSPORTS": bench.transports})
+            row = json.loads(re.search(r"\{.*\}", text).group())
+            rows.append({"op": "late", "peer": peer, "ranks": 2, "turn": turn, **row})
+    return rows
+
+
+def show_late(rows, aims):
+    """Milliseconds of processor time, not microseconds."""
+    peers, lines = list(dict.fromkeys(row["peer"] for row in rows)), []
+    for peer in peers:
+        own = [row for row in rows if row["peer"] == peer]
+        used, waited = ([row[key] for row in own] for key in ("cpu_ms", "waited_s"))
+        if min(waited) < 0.9 * LATE_S:
+            raise SystemExit(f"nobody waited: {own}")
+        lines.append([peer, number(statistics.median(waited)), number(statistics.median(used)), number(max(used))])
+        if peer == "tutti":
+            aims.at_most("tutti, ms of processor time, most", max(used), 20)
+    return table(["of rank 0", "s in the call", "ms of processor time", "most"], lines)
+
+
 TABLES = {
     "all_reduce": ("all_reduce, 2 ranks", measure_all_reduce, show_all_reduce),
     "symmetric": ("all_reduce, 2 ranks, symmetric memory", measure_symmetric, show_symmetric),
@@ -316,6 +359,7 @@ TABLES = {
     "others": ("Other collectives", measure_others, show_others),
     "skew": ("all_reduce, ranks that arrive up to 200 us late", measure_skew, show_skew),
     "bfloat16": ("all_reduce of bfloat16, 2 ranks", measure_bfloat16, show_bfloat16),
+    "late": (f"all_reduce, a rank that comes {LATE_S} s late", measure_late, show_late),
 }
 
 
@@ -365,7 +409,8 @@ def main():
         except SystemExit as fault:
             print(fault, file=sys.stderr)
             sys.exit(2)
-        head = [f"### {title}", "", f"`tests/bench/figures.py --only {name}`; microseconds, p50", ""]
+        unit = "medians" if name == "late" else "microseconds, p50"
+        head = [f"### {title}", "", f"`tests/bench/figures.py --only {name}`; {unit}", ""]
         print("\n".join([*head, *lines, *aims.lines, ""]), flush=True)
         missed += aims.missed
     if missed and not arguments.quick:

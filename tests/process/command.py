@@ -13,6 +13,8 @@ import unittest
 
 from job import PROGRAMS, Process, clean_environment, free_port, run_tests
 
+PRINT_TORCH_VARIABLES = (r"env | grep -E '^(((LOCAL|GROUP)_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)|TORCHELASTIC_.*)=' "
+                         r"| tr '\n' ' '; echo")
 FAKE_SSH = '#!/bin/sh\nshift\nexec sh -c "$*"\n'
 
 
@@ -58,6 +60,56 @@ class Run(Case):
     def test_a_number_of_threads_that_is_set_is_left_alone(self):
         process = self.run_command("run", "sh", "-c", "echo $OMP_NUM_THREADS", OMP_NUM_THREADS="5")
         self.assertEqual(self.stdout(process), ["[0] 5"])
+
+    def torch_variables(self, *arguments, **environment):
+        """What the ranks of `tutti run ARGUMENTS` find of torch, a list of dictionaries by rank."""
+        process = self.run_command("run", *arguments, "--", "sh", "-c", PRINT_TORCH_VARIABLES, **environment)
+        return [dict(pair.split("=", 1) for pair in line.partition("] ")[2].split())
+                for line in sorted(self.stdout(process))]
+
+    def test_each_rank_finds_what_torchrun_would_tell_it(self):
+        ranks = self.torch_variables("-n", "3")
+        for rank, found in enumerate(ranks):
+            self.assertEqual(found, {"RANK": str(rank), "WORLD_SIZE": "3", "LOCAL_RANK": str(rank),
+                                     "LOCAL_WORLD_SIZE": "3", "GROUP_RANK": "0", "GROUP_WORLD_SIZE": "1",
+                                     "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": ranks[0]["MASTER_PORT"]})
+
+    def test_the_master_port_is_free_and_below_those_of_outgoing_connections(self):
+        port = int(self.torch_variables()[0]["MASTER_PORT"])
+        self.assertTrue(20000 <= port < 32768, port)
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("0.0.0.0", port))
+            listener.listen()
+
+    def test_a_master_that_the_user_chose_stays(self):
+        found = self.torch_variables(MASTER_ADDR="localhost", MASTER_PORT="23456")[0]
+        self.assertEqual((found["MASTER_ADDR"], found["MASTER_PORT"]), ("localhost", "23456"))
+        found = self.torch_variables(MASTER_PORT="23456", MASTER_ADDR="")[0]
+        self.assertEqual((found["MASTER_ADDR"], found["MASTER_PORT"]), ("127.0.0.1", "23456"))
+
+    def test_in_a_rank_of_torchrun_a_job_of_its_own_begins(self):
+        ranks = self.torch_variables(
+            "-n", "2", RANK="5", WORLD_SIZE="8", LOCAL_RANK="1", LOCAL_WORLD_SIZE="4", GROUP_RANK="1",
+            GROUP_WORLD_SIZE="2", MASTER_ADDR="node0", MASTER_PORT="40000", TORCHELASTIC_RUN_ID="outer",
+            TORCHELASTIC_USE_AGENT_STORE="True", TORCHELASTIC_RESTART_COUNT="0", TORCHELASTIC_MAX_RESTARTS="0",
+            TORCHELASTIC_ERROR_FILE="/nowhere")
+        for rank, found in enumerate(ranks):
+            self.assertLess(int(found.pop("MASTER_PORT")), 32768)
+            self.assertEqual(found, {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank),
+                                     "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "GROUP_WORLD_SIZE": "1",
+                                     "MASTER_ADDR": "127.0.0.1"})
+
+    def test_in_a_rank_of_tutti_run_a_job_of_its_own_begins(self):
+        inner = f"test $TUTTI_RANK = 0 || exit 0; echo $MASTER_PORT; {PROGRAMS.tutti} run -n 2 -- " \
+                f"sh -c 'echo $RANK $WORLD_SIZE $TUTTI_RANK $TUTTI_SIZE $MASTER_PORT'"
+        lines = self.stdout(self.run_command("run", "-n", "3", "--", "sh", "-c", inner, MASTER_PORT="40000"))
+        self.assertEqual(lines[0], "[0] 40000")
+        found = sorted(line.removeprefix("[0] ") for line in lines[1:])
+        self.assertEqual(len(found), 2, lines)
+        for rank, line in enumerate(found):
+            self.assertRegex(line, rf"^\[{rank}\] {rank} 2 {rank} 2 \d+$")
+            self.assertLess(int(line.split()[-1]), 32768)
 
     def test_standard_output_and_error_stay_apart_and_a_last_line_needs_no_newline(self):
         process = self.run_command("run", "-n", "2", "--", "sh", "-c", "printf out; printf err >&2")
@@ -175,6 +227,21 @@ class Hosts(Case):
             self.assertEqual(node.finish(40), 0, node.text())
         joined = "\n".join(node.text() for node in nodes)
         self.assertEqual(sorted(re.findall(r"joined rank=(\d) size=4", joined)), list("0123"))
+
+    def test_the_ranks_of_all_nodes_find_one_master_beside_the_rendezvous(self):
+        script = "echo $RANK $WORLD_SIZE $LOCAL_RANK $LOCAL_WORLD_SIZE $GROUP_RANK $GROUP_WORLD_SIZE " \
+                 "$MASTER_ADDR $MASTER_PORT"
+        port = free_port()
+        nodes = [self.start("run", "--nnodes", "2", "--node-rank", str(node), "-n", "2", "--rendezvous",
+                            f"localhost:{port}", "--", "sh", "-c", script) for node in (1, 0)]
+        for node in nodes:
+            self.assertEqual(node.finish(40), 0, node.text())
+        found = [line.split()[1:] for line in sorted(self.stdout(nodes[1]) + self.stdout(nodes[0]))]
+        master_port = found[0][-1]
+        self.assertNotEqual(int(master_port), port)
+        self.assertTrue(20000 <= int(master_port) < 32768)
+        self.assertEqual(found, [f"{rank} 4 {rank % 2} 2 {rank // 2} 2 localhost {master_port}".split()
+                                 for rank in range(4)])
 
     def test_ssh_starts_the_ranks_of_every_host_with_program_and_settings_as_they_are(self):
         script = 'echo $TUTTI_RANK of $TUTTI_SIZE "$TUTTI_INTERFACE" "$PWD" "$1" "$2"'

@@ -15,7 +15,7 @@ import time
 import unittest
 
 LAUNCHER_VARIABLES = re.compile(
-    r"^(TUTTI_|OMPI_|PMI_|PMIX_|SLURM_|TORCHELASTIC_|MASTER_(ADDR|PORT)$|(LOCAL_)?(RANK|WORLD_SIZE)$)")
+    r"^(TUTTI_|OMPI_|PMI_|PMIX_|SLURM_|TORCHELASTIC_|MASTER_(ADDR|PORT)$|((LOCAL|GROUP)_)?(RANK|WORLD_SIZE)$)")
 
 PROGRAMS = argparse.Namespace()  # tutti and member: paths of the programs under test, once run_tests() is called
 

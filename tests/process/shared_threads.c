@@ -122,7 +122,6 @@ static void run(int size, int aborter)
         const struct arena_options options = {.memory = memory,
                                               .count = size,
                                               .index = i,
-                                              .size = size,
                                               .ranks = names,
                                               .names = names,
                                               .kernels = reduce_table(),

@@ -175,7 +175,6 @@ static void make_host(struct world *w, int host)
         w->ranks[ranks[i]].arena = arena_new(&(struct arena_options){.memory = w->memory[host],
                                                                      .count = w->each,
                                                                      .index = i,
-                                                                     .size = w->sim.size,
                                                                      .ranks = ranks,
                                                                      .names = ranks,
                                                                      .kernels = reduce_table(),

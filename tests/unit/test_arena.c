@@ -34,7 +34,6 @@ static int set_up(void **state)
         const struct arena_options options = {.memory = f->memory,
                                               .count = RANKS,
                                               .index = i,
-                                              .size = 10,
                                               .ranks = ranks,
                                               .names = names,
                                               .ring = ring,

@@ -21,7 +21,6 @@ static struct arena *rank_new(void *memory, int index)
     const struct arena_options options = {.memory = memory,
                                           .count = RANKS,
                                           .index = index,
-                                          .size = RANKS,
                                           .ranks = ranks,
                                           .names = ranks,
                                           .kernels = reduce_table(),

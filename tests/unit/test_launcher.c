@@ -145,6 +145,60 @@ static void an_older_caller_with_a_shorter_struct_has_given_less(void **state)
     assert_launch("arguments: 1 of 4, host:1, job default", &config, "A=b");
 }
 
+/* ---- A rendezvous that rank 0 announces ----------------------------------------------------------- */
+
+static int announce(void *context, const char *address)
+{
+    (void)context, (void)address;
+    return 0;
+}
+
+static struct tutti_config announcing(int size, int rank)
+{
+    struct tutti_config config = given(size, rank, NULL);
+    config.announce = announce;
+    config.announce_context = &config;
+    return config;
+}
+
+static void rank_0_may_announce_where_it_serves(void **state)
+{
+    (void)state;
+    struct tutti_config config = announcing(4, 0);
+    assert_launch("arguments: 0 of 4, none, job default", &config, "A=b");
+    assert_launch("arguments: 0 of 4, none, job x", &config, "TUTTI_RENDEZVOUS=not read", "TUTTI_JOB=x",
+                  "TUTTI_RANK=3", "TUTTI_SIZE=9", "RANK=3", "WORLD_SIZE=9");
+    struct launch launch;
+    struct tutti_error error;
+    assert_int_equal(resolve(&config, ENVIRONMENT("A=b"), &launch, &error), TUTTI_OK);
+    assert_ptr_equal(launch.announce, announce);
+    assert_ptr_equal(launch.announce_context, config.announce_context);
+}
+
+static void an_announcement_that_makes_no_sense_is_an_error(void **state)
+{
+    (void)state;
+    struct tutti_config config = announcing(4, 1);
+    assert_error_names(WORDS("announce", "rank is 1", "rank 0", "rendezvous"), &config, ENVIRONMENT("A=b"));
+    config = announcing(4, TUTTI_RANK_ANY);
+    assert_error_names(WORDS("announce", "rank is -1"), &config, ENVIRONMENT("A=b"));
+    config = announcing(0, 0);
+    assert_error_names(WORDS("announce", "size is not"), &config,
+                       ENVIRONMENT("TUTTI_RANK=0", "TUTTI_SIZE=2", "TUTTI_RENDEZVOUS=host:1"));
+    config = announcing(4, 0);
+    config.rendezvous = "host:4711";
+    assert_error_names(WORDS("both announce and rendezvous", "host:4711"), &config, ENVIRONMENT("A=b"));
+}
+
+static void an_older_caller_announces_nothing(void **state)
+{
+    (void)state;
+    struct tutti_config config = announcing(4, 0);
+    config.struct_size = offsetof(struct tutti_config, announce);
+    assert_error_names(WORDS("arguments", "no rendezvous"), &config, ENVIRONMENT("A=b"));
+    assert_launch("arguments: 0 of 4, host:1, job default", &config, "TUTTI_RENDEZVOUS=host:1");
+}
+
 static void the_variables_of_tutti_say_it_all(void **state)
 {
     (void)state;
@@ -446,6 +500,9 @@ int main(void)
         cmocka_unit_test(arguments_out_of_range_are_named),
         cmocka_unit_test(a_group_of_one_needs_no_meeting_point),
         cmocka_unit_test(an_older_caller_with_a_shorter_struct_has_given_less),
+        cmocka_unit_test(rank_0_may_announce_where_it_serves),
+        cmocka_unit_test(an_announcement_that_makes_no_sense_is_an_error),
+        cmocka_unit_test(an_older_caller_announces_nothing),
         cmocka_unit_test(the_variables_of_tutti_say_it_all),
         cmocka_unit_test(a_part_of_the_variables_of_tutti_is_an_error_that_names_the_rest),
         cmocka_unit_test(numbers_are_read_strictly),

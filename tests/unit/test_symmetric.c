@@ -8,7 +8,7 @@
 #include "tests/unit/symmetric_memory.h"
 #include "transport/shared_memory.h"
 
-#define MAPPED_MAX 1024 /* of one peer, as symmetric.c has it */
+#define MAPPED_MAX 1024 /* of one peer, as symmetric_mappings.c has it */
 #define PEERS      3    /* this process, one that has memory, and one that has none */
 #define PEER       1
 #define WITHOUT    2

@@ -11,11 +11,11 @@ from ._c import ffi, lib
 from ._communicator import Communicator
 from ._waiting import join_interruptibly
 
-#: The settings that C knows, by name, with their C types: the fields of its struct.
+#: The settings that C knows, by name, with their C types: the fields of its struct that are keywords.
 _FIELDS: dict[str, Any] = {
     name: field.type.cname
     for name, field in ffi.typeof("struct tutti_config").fields
-    if name not in ("struct_size", "rank", "size", "rendezvous")
+    if name not in ("struct_size", "rank", "size", "rendezvous", "announce", "announce_context")
 }
 
 

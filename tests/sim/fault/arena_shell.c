@@ -67,7 +67,6 @@ void arena_shell_open(struct comm *comm)
     comm->arena = arena_new(&(struct arena_options){.memory = comm->room->memory,
                                                     .count = count,
                                                     .index = index,
-                                                    .size = comm->place.size,
                                                     .ranks = ranks,
                                                     .names = ranks,
                                                     .kernels = reduce_table(),

@@ -40,7 +40,7 @@ static double crowding_of(const struct comm *comm)
     return most;
 }
 
-/* As engine/levels.c: every host shares memory among equally many ranks. */
+/* As engine/mixed_agreement.c: every host shares memory among equally many ranks. */
 static bool may_be_mixed(const struct comm *comm)
 {
     const struct select_group *group = &comm->select;

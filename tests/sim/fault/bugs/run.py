@@ -15,7 +15,7 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[3]
 LAYERS = "base", "tensor", "wire", "schedule", "algorithm", "executor", "group", "local"
-OTHER_SOURCES = "transport/shared_memory.c", "transport/descriptor.c"  # which src/local/symmetric.c needs
+OTHER_SOURCES = "transport/shared_memory.c", "transport/descriptor.c"  # which src/local/symmetric_*.c need
 SIMULATORS = {"simulate": 20000, "test_direct": 300}  # and how many seeds
 RUN_SECONDS_MAX = 120
 WRAPPED = "malloc", "calloc", "realloc", "aligned_alloc", "strdup", "free"

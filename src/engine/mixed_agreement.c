@@ -1,4 +1,4 @@
-#include "engine/levels.h"
+#include "engine/mixed_agreement.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +38,7 @@ static int ask_all(tutti_comm *comm, int timeout_ms, int32_t *arenas)
     return status;
 }
 
-int levels_agree(tutti_comm *comm, int timeout_ms, struct tutti_error *error)
+int mixed_agree(tutti_comm *comm, int timeout_ms, struct tutti_error *error)
 {
     int size = comm->place.size;
     if (!may_be_mixed(comm))

@@ -1,7 +1,7 @@
-/* Levels: the ranks of a communicator over several hosts agree whether those of every host share memory, so
- * that collectives may be mixed (local/mixed.h): in the memory of a host, and over links between hosts. */
-#ifndef TUTTI_ENGINE_LEVELS_H
-#define TUTTI_ENGINE_LEVELS_H
+/* The ranks of a communicator over several hosts agree whether those of every host share memory, so that its
+ * collectives may be mixed (local/mixed.h): in the memory of a host, and over links between hosts. */
+#ifndef TUTTI_ENGINE_MIXED_AGREEMENT_H
+#define TUTTI_ENGINE_MIXED_AGREEMENT_H
 
 #include "engine/comm.h"
 
@@ -9,6 +9,6 @@
  * ranks, at least two, all of which want shared memory, that takes a collective call; elsewhere nothing.
  * Blocks.  After colocation_open(), before the user has the communicator.  TUTTI_OK, or an error when the
  * group has failed. */
-int levels_agree(tutti_comm *comm, int timeout_ms, struct tutti_error *error);
+int mixed_agree(tutti_comm *comm, int timeout_ms, struct tutti_error *error);
 
 #endif
