@@ -1,5 +1,15 @@
 #include "extension.h"
 
+#include "tutti/torch/csrc/functions.h"
+
+#define TABLE_ENTRY(name) .name = tutti_##name,
+static const struct tutti_functions table = {.struct_size = sizeof table, TUTTI_FUNCTION_MAP(TABLE_ENTRY)};
+
+const void *function_table(void)
+{
+    return &table;
+}
+
 void pending_start(struct pending *pending, tutti_comm *comm, const struct tutti_call *calls, size_t count)
 {
     int status = tutti_start(comm, calls, count, &pending->request);

@@ -37,4 +37,7 @@ struct dlpack_versioned {
     struct dlpack_tensor tensor;
 };
 
+/* The address of a struct tutti_functions (tutti/torch/csrc/functions.h). */
+const void *function_table(void);
+
 #endif

@@ -1,0 +1,196 @@
+#include "communicator.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <climits>
+#include <cstdlib>
+#include <cstring>
+
+#include <c10/util/Exception.h>
+
+namespace tutti_torch {
+
+const tutti_functions *functions = nullptr;
+
+int to_timeout_ms(milliseconds timeout)
+{
+    if (timeout.count() < 1) {
+        return 1;
+    }
+    return timeout.count() < INT_MAX ? static_cast<int>(timeout.count()) : INT_MAX;
+}
+
+namespace {
+
+// ---- Meeting
+// ------------------------------------------------------------------------------------------------------
+
+// What rank 0 needs in order to tell the others where it serves.
+struct Announcement {
+    c10d::Store &store;
+    std::string key;
+    std::exception_ptr exception;
+};
+
+int announce(void *context, const char *address)
+{
+    auto *announcement = static_cast<Announcement *>(context);
+    try {
+        announcement->store.set(announcement->key, std::string(address));
+        return 0;
+    } catch (...) { // C must not see it
+        announcement->exception = std::current_exception();
+        return -1;
+    }
+}
+
+bool is_loopback(const sockaddr *address)
+{
+    if (address->sa_family == AF_INET) {
+        return ntohl(reinterpret_cast<const sockaddr_in *>(address)->sin_addr.s_addr) >> 24 == 127;
+    }
+    return address->sa_family == AF_INET6 &&
+           IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6 *>(address)->sin6_addr);
+}
+
+// The address from which this host reaches `name`, as tutti takes an interface; "" where there is none.
+std::string address_toward(const char *name)
+{
+    addrinfo hints{};
+    addrinfo *found = nullptr;
+    hints.ai_socktype = SOCK_DGRAM;
+    if (getaddrinfo(name, "9", &hints, &found) != 0) { // nothing is sent: any port will do
+        return "";
+    }
+    std::string result;
+    for (const addrinfo *entry = found; entry && result.empty(); entry = entry->ai_next) {
+        sockaddr_storage own{};
+        socklen_t length = sizeof own;
+        auto *address = reinterpret_cast<sockaddr *>(&own);
+        char text[INET6_ADDRSTRLEN];
+        int fd = socket(entry->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        if (fd < 0) {
+            continue;
+        }
+        if (connect(fd, entry->ai_addr, entry->ai_addrlen) == 0 && getsockname(fd, address, &length) == 0 &&
+            getnameinfo(address, length, text, sizeof text, nullptr, 0, NI_NUMERICHOST) == 0) {
+            result = std::string(text) + (own.ss_family == AF_INET6 ? "/128" : "/32");
+        }
+        // A host's own name is often a loopback address to itself, where nobody else would reach it.
+        const char *local_size = getenv("LOCAL_WORLD_SIZE");
+        const char *world_size = getenv("WORLD_SIZE");
+        bool is_one_host = local_size && world_size && strcmp(local_size, world_size) == 0;
+        if (!is_one_host && is_loopback(address) && !is_loopback(entry->ai_addr)) {
+            result.clear();
+        }
+        close(fd);
+    }
+    freeaddrinfo(found);
+    return result;
+}
+
+// Where rank 0 serves: where torch's own ranks meet, unless the user has named an interface.
+std::string meeting_interface()
+{
+    const char *master = getenv("MASTER_ADDR");
+    return getenv("TUTTI_INTERFACE") || !master ? "" : address_toward(master);
+}
+
+std::string address_of_rank_0(c10d::Store &store, const std::string &key, milliseconds timeout)
+{
+    try {
+        store.wait({key}, timeout);
+    } catch (const std::exception &error) {
+        TORCH_CHECK_WITH(DistBackendError, false,
+                         "tutti: rank 0 has not told its address through the store within ", timeout.count(),
+                         " ms: has it come to init_process_group()? (", error.what(), ")");
+    }
+    return store.get_to_str(key);
+}
+
+std::exception_ptr exception_with(const tutti_error &error, int status)
+{
+    const char *text = error.code != TUTTI_OK ? error.message : functions->strerror(status);
+    c10::SourceLocation here{__func__, __FILE__, static_cast<uint32_t>(__LINE__)};
+    if (status == TUTTI_ERR_ARGUMENT) {
+        return std::make_exception_ptr(c10::ValueError(here, std::string("tutti: ") + text));
+    }
+    return std::make_exception_ptr(c10::DistBackendError(here, std::string("tutti: ") + text));
+}
+
+} // namespace
+
+std::shared_ptr<Communicator> Communicator::join(const c10::intrusive_ptr<c10d::Store> &store, int rank,
+                                                 int size, milliseconds timeout)
+{
+    // How often this rank has come here with this store: the address of an earlier time must not be taken.
+    int64_t round = store->add("tutti/rank/" + std::to_string(rank), 1);
+    Announcement announcement{*store, "tutti/address/" + std::to_string(round), nullptr};
+    std::string rendezvous, interface = meeting_interface();
+    struct tutti_config config = TUTTI_CONFIG_INIT;
+    config.rank = rank;
+    config.size = size;
+    config.call_timeout_ms = to_timeout_ms(timeout);
+    if (!getenv("TUTTI_JOIN_TIMEOUT")) {
+        config.join_timeout_ms = to_timeout_ms(timeout);
+    }
+    if (size > 1 && rank == 0) {
+        config.announce = announce;
+        config.announce_context = &announcement;
+        config.interface = interface.empty() ? nullptr : interface.c_str();
+    } else if (size > 1) {
+        rendezvous = address_of_rank_0(*store, announcement.key, timeout);
+        config.rendezvous = rendezvous.c_str();
+    }
+    tutti_comm *handle = nullptr;
+    int status = functions->init(&config, &handle);
+    std::shared_ptr<Communicator> communicator(new Communicator(handle, nullptr));
+    if (announcement.exception) {
+        std::rethrow_exception(announcement.exception);
+    }
+    if (status < 0) {
+        std::rethrow_exception(communicator->exception_of(status));
+    }
+    return communicator;
+}
+
+std::shared_ptr<Communicator> Communicator::subgroup(std::shared_ptr<Communicator> root,
+                                                     const std::vector<int> &ranks)
+{
+    tutti_comm *handle = nullptr;
+    int status = functions->subgroup(root->handle_, ranks.data(), static_cast<int>(ranks.size()), &handle);
+    if (status < 0) {
+        std::rethrow_exception(root->exception_of(status));
+    }
+    return std::shared_ptr<Communicator>(new Communicator(handle, std::move(root)));
+}
+
+Communicator::~Communicator()
+{
+    functions->free(handle_);
+}
+
+bool Communicator::finalize(milliseconds timeout)
+{
+    if (finalized_) {
+        return true;
+    }
+    finalized_ = true;
+    return functions->finalize(handle_, to_timeout_ms(timeout)) == TUTTI_OK;
+}
+
+void Communicator::abort(const std::string &reason)
+{
+    functions->abort(handle_, reason.c_str());
+}
+
+std::exception_ptr Communicator::exception_of(int status) const
+{
+    struct tutti_error error = TUTTI_ERROR_INIT;
+    functions->get_error(handle_, &error);
+    return exception_with(error, status);
+}
+
+} // namespace tutti_torch

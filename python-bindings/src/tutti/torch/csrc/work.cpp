@@ -1,0 +1,283 @@
+#include "work.h"
+
+#include <algorithm>
+
+#include <ATen/core/jit_type.h>
+#include <c10/core/InferenceMode.h>
+#include <c10/util/Exception.h>
+
+namespace tutti_torch {
+
+void (*check_signals)() = nullptr;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// How long a thread waits in tutti before it looks whether Ctrl-C has been pressed.
+constexpr milliseconds kSlice{100};
+constexpr milliseconds kForever{-1};
+
+const char *name_of(const char *title)
+{
+    return title + sizeof "tutti:" - 1;
+}
+
+} // namespace
+
+// ---- Work
+// ---------------------------------------------------------------------------------------------------------
+
+Work::Work(std::shared_ptr<Communicator> communicator, std::weak_ptr<Watcher> watcher, int rank, Job job,
+           const std::vector<at::Tensor> &inputs, uint64_t sequence)
+    : c10d::Work(rank, job.type, job.title, inputs), communicator_(std::move(communicator)),
+      watcher_(std::move(watcher)), sequence_(sequence), title_(job.title), job_(std::move(job)),
+      outputs_(std::move(job_.outputs))
+{
+}
+
+void Work::start(bool blocking)
+{
+    for (tutti_call &call : job_.calls) {
+        if (call.op == TUTTI_RECV) {
+            call.received = &received_;
+        }
+    }
+    std::unique_lock<std::mutex> lock(state_mutex_);
+    const tutti_call *calls = job_.calls.data();
+    int status = job_.calls.empty() ? TUTTI_OK
+                 : blocking         ? functions->run(communicator_->handle(), calls, job_.calls.size(),
+                                                     kSlice.count(), &request_)
+                            : functions->start(communicator_->handle(), calls, job_.calls.size(), &request_);
+    if (request_) {
+        lock.unlock();
+        if (blocking) {
+            wait(kNoTimeout);
+        }
+        return;
+    }
+    // Complete at once, or never begun.
+    driven_ = true;
+    complete(lock, status);
+    if (status < 0) {
+        std::rethrow_exception(exception());
+    }
+}
+
+// With `driven_`, which keeps others away while the lock is open.
+void Work::complete(std::unique_lock<std::mutex> &lock, int status)
+{
+    lock.unlock();
+    std::exception_ptr failure = status < 0 ? communicator_->exception_of(status) : nullptr;
+    if (!failure) {
+        try {
+            c10::InferenceMode
+                guard; // whatever mode the tensors were made in, and without a trace for autograd
+            for (auto &[target, source] : job_.copies) {
+                target.copy_(source);
+            }
+        } catch (...) {
+            failure = std::current_exception();
+        }
+    }
+    job_ = Job{};
+    finish(failure);
+    lock.lock();
+    done_ = true;
+    driven_ = false;
+    auto future = future_, result = future_result_;
+    lock.unlock();
+    changed_.notify_all();
+    // What is called by these may do anything, wait for another work among it.
+    if (future) {
+        resolve(*future);
+    }
+    if (result) {
+        resolve(*result);
+    }
+    lock.lock();
+}
+
+bool Work::drive(milliseconds timeout)
+{
+    const auto deadline = timeout < milliseconds(0) ? Clock::time_point::max() : Clock::now() + timeout;
+    std::unique_lock<std::mutex> lock(state_mutex_);
+    while (!done_) {
+        auto left = deadline == Clock::time_point::max()
+                        ? kSlice
+                        : std::max(milliseconds(0), std::chrono::ceil<milliseconds>(deadline - Clock::now()));
+        auto slice = std::min(kSlice, left);
+        if (driven_) {
+            changed_.wait_for(lock, slice);
+        } else if (request_) {
+            driven_ = true;
+            lock.unlock();
+            int status = functions->wait(&request_, static_cast<int>(slice.count()));
+            lock.lock();
+            if (status != TUTTI_PENDING) {
+                complete(lock, status);
+                break;
+            }
+            driven_ = false;
+            changed_.notify_one();
+        }
+        if (!done_ && left == slice && timeout >= milliseconds(0)) {
+            return false;
+        }
+        if (!done_ && check_signals) {
+            lock.unlock();
+            check_signals();
+            lock.lock();
+        }
+    }
+    return true;
+}
+
+bool Work::isCompleted()
+{
+    return drive(milliseconds(0));
+}
+
+bool Work::wait(milliseconds timeout)
+{
+    bool is_bounded = timeout > kNoTimeout;
+    TORCH_CHECK_WITH(DistError, drive(is_bounded ? timeout : kForever), "tutti: ", name_of(title_),
+                     " is not complete after ", timeout.count(),
+                     " ms; it goes on, and can be waited for again");
+    if (std::exception_ptr failure = exception()) {
+        std::rethrow_exception(failure);
+    }
+    return true;
+}
+
+void Work::synchronize()
+{
+    wait(kNoTimeout);
+}
+
+void Work::abort()
+{
+    communicator_->abort(std::string(name_of(title_)) + ": Work.abort() was called");
+}
+
+std::vector<at::Tensor> Work::result()
+{
+    return outputs_;
+}
+
+int Work::sourceRank() const
+{
+    return received_.source;
+}
+
+uint64_t Work::getSequencenumber() const
+{
+    return sequence_;
+}
+
+// ---- Futures
+// ------------------------------------------------------------------------------------------------------
+
+void Work::resolve(c10::ivalue::Future &future)
+{
+    std::exception_ptr failure = exception();
+    if (future.elementType()->kind() == c10::TypeKind::IntType) {
+        auto result = failure ? c10d::WorkResult::COMM_ERROR : c10d::WorkResult::SUCCESS;
+        future.markCompleted(static_cast<int64_t>(result));
+    } else if (failure) {
+        future.setError(failure);
+    } else {
+        future.markCompleted(outputs_);
+    }
+}
+
+c10::intrusive_ptr<c10::ivalue::Future> Work::future_of(c10::intrusive_ptr<c10::ivalue::Future> &future,
+                                                        const c10::TypePtr &type)
+{
+    std::unique_lock<std::mutex> lock(state_mutex_);
+    if (future) {
+        return future;
+    }
+    future = c10::make_intrusive<c10::ivalue::Future>(type);
+    bool is_done = done_;
+    lock.unlock();
+    if (is_done) {
+        resolve(*future);
+    } else if (auto watcher = watcher_.lock()) {
+        watcher->watch(c10::intrusive_ptr<Work>::unsafe_reclaim_from_nonowning(this));
+    }
+    return future;
+}
+
+c10::intrusive_ptr<c10::ivalue::Future> Work::getFuture()
+{
+    return future_of(future_, c10::ListType::create(c10::TensorType::get()));
+}
+
+c10::intrusive_ptr<c10::ivalue::Future> Work::getFutureResult()
+{
+    return future_of(future_result_, c10::IntType::get());
+}
+
+// ---- Watcher
+// ------------------------------------------------------------------------------------------------------
+
+Watcher::~Watcher()
+{
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        closes_ = true;
+    }
+    changed_.notify_all();
+    if (thread_.joinable()) {
+        thread_.join();
+    }
+}
+
+void Watcher::retire(std::shared_ptr<Watcher> watcher)
+{
+    if (watcher->thread_.get_id() == std::this_thread::get_id()) {
+        std::thread([last = std::move(watcher)] {}).detach(); // a thread cannot wait for its own end
+    }
+}
+
+void Watcher::watch(c10::intrusive_ptr<Work> work)
+{
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        fresh_.push_back(std::move(work));
+        if (!thread_.joinable()) {
+            thread_ = std::thread([this] { run(); });
+        }
+    }
+    changed_.notify_all();
+}
+
+void Watcher::run()
+{
+    std::vector<c10::intrusive_ptr<Work>> works;
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (!closes_ || !fresh_.empty() || !works.empty()) {
+        if (works.empty()) {
+            changed_.wait(lock, [this] { return closes_ || !fresh_.empty(); });
+        }
+        std::move(fresh_.begin(), fresh_.end(), std::back_inserter(works));
+        fresh_.clear();
+        lock.unlock();
+        move_all(works);
+        lock.lock();
+    }
+}
+
+void Watcher::move_all(std::vector<c10::intrusive_ptr<Work>> &works)
+{
+    if (works.empty() || !works.front()->drive(look_every_)) {
+        works.erase(
+            std::remove_if(works.begin(), works.end(), [](auto &work) { return work->isCompleted(); }),
+            works.end());
+        return;
+    }
+    works.erase(works.begin());
+}
+
+} // namespace tutti_torch
