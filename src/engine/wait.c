@@ -9,6 +9,8 @@
 
 #define SHARED_YIELD_NS 3000 /* a yield with nobody else to run takes well under one microsecond */
 #define CROWDED_WAITS   1000
+#define HOGGED_YIELD_NS 300000 /* other ranks, which wait as well, give the core back within microseconds */
+#define HOGGED_WAITS    100
 
 /* The cgroup's CPU quota in whole cores, rounded up; 0 when there is none. */
 static int quota_cores(void)
@@ -67,12 +69,17 @@ struct wait_policy wait_policy_for(const char *mode, bool crowded)
 }
 
 /* The kernel may put two ranks on one core and leave them there, since neither ever sleeps: then spinning
- * only keeps the other from its turn.  A yield that takes long has let somebody in. */
+ * only keeps the other from its turn.  A yield that takes long has let somebody in.  One that takes very long
+ * has let in who computes and does not wait, for a whole slice of time; a sleeper that is woken gets the core
+ * back at once. */
 static void yield(struct wait_policy *policy, int64_t now_ns)
 {
     sched_yield();
-    if (clock_now_ns() - now_ns > SHARED_YIELD_NS)
+    int64_t away_ns = clock_now_ns() - now_ns;
+    if (away_ns > SHARED_YIELD_NS)
         policy->crowded_waits = CROWDED_WAITS;
+    if (away_ns > HOGGED_YIELD_NS)
+        policy->hogged_waits = HOGGED_WAITS;
 }
 
 enum wait_stage waiter_turn(struct waiter *waiter, int64_t *now_ns)
@@ -88,9 +95,12 @@ enum wait_stage waiter_turn(struct waiter *waiter, int64_t *now_ns)
         return WAIT_SPIN;
     }
     *now_ns = clock_now_ns();
-    if (waiter->since_ns == 0)
+    if (waiter->since_ns == 0) {
         waiter->since_ns = *now_ns;
-    if (policy->sleeps && *now_ns - waiter->since_ns >= policy->yield_ns)
+        waiter->hogged = policy->sleeps && policy->hogged_waits > 0;
+        policy->hogged_waits -= waiter->hogged;
+    }
+    if (waiter->hogged || (policy->sleeps && *now_ns - waiter->since_ns >= policy->yield_ns))
         return WAIT_SLEEP;
     yield(policy, *now_ns);
     return WAIT_YIELD;

@@ -1,6 +1,6 @@
 /* Waiting in three stages: spin, yield, sleep.  Waking a sleeping core costs about 30 us, a yield with nobody
  * else to run well under one; so a waiter yields for up to about a millisecond before it sleeps, and where
- * ranks outnumber cores spins hardly at all. */
+ * ranks outnumber cores spins hardly at all; and where somebody else computes on its core it sleeps at once. */
 #ifndef TUTTI_ENGINE_WAIT_H
 #define TUTTI_ENGINE_WAIT_H
 
@@ -16,6 +16,7 @@ struct wait_policy {
     int further_spins; /* beyond these, as long as nobody waits for this core */
     int64_t yield_ns;  /* from the first look until it may sleep */
     bool sleeps;
+    int hogged_waits;  /* so many times a waiter sleeps and does not yield: who shares this core keeps it */
     int crowded_waits; /* so many times a waiter yields sooner than it would, for somebody else was seen on
                           this core */
 };
@@ -34,12 +35,14 @@ struct waiter {
     struct wait_policy *policy;
     int turns;
     int64_t since_ns; /* when the first stage ended; 0 before */
+    bool hogged;      /* sleeps from then on */
 };
 
 static inline void waiter_reset(struct waiter *waiter)
 {
     waiter->turns = 0;
     waiter->since_ns = 0;
+    waiter->hogged = false;
 }
 
 /* As if all its looks before the first yield had been in vain. */
