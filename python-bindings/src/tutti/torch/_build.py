@@ -66,9 +66,9 @@ def import_torch() -> Any:
 
 def find_header() -> Path:
     """tutti/tutti.h: beside the sources in an installed package, else in the source tree that this file lies in."""
-    for folder in SOURCES, PACKAGE.parents[3] / "include", PACKAGE.parents[2] / "core" / "include":
+    for folder in SOURCES, PACKAGE / "../../../../include", PACKAGE / "../../../core/include":
         if (folder / "tutti" / "tutti.h").is_file():
-            return folder / "tutti" / "tutti.h"
+            return (folder / "tutti" / "tutti.h").resolve()
     raise BuildError(f"tutti/tutti.h is missing in {SOURCES}: install tutti anew")
 
 

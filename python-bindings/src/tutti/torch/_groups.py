@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import os
 import sys
 from datetime import timedelta
 from types import ModuleType
@@ -25,7 +26,7 @@ _CPU = torch.device("cpu")
 def _compiled() -> ModuleType:
     module = _build.load()
     module.set_functions(int(ffi.cast("uintptr_t", lib.function_table())))
-    atexit.register(_leave, module)
+    atexit.register(_leave, module, os.getpid())
     return module
 
 
@@ -65,11 +66,13 @@ def backend_of(group: torch.distributed.ProcessGroup | None) -> Any:
     return backend
 
 
-def _leave(module: ModuleType) -> None:
+def _leave(module: ModuleType, process: int) -> None:
     """At the end of the process: says goodbye for the groups that have not been destroyed.
 
     A process that ends by an exception tells the others at once which it was.
     """
+    if os.getpid() != process:  # a child of fork() is no member
+        return
     failure = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)
     for backend in reversed(module.live()):
         if failure is not None:
@@ -80,7 +83,7 @@ def _leave(module: ModuleType) -> None:
 def allow_monitored_barrier() -> None:
     """Lets torch.distributed.monitored_barrier() through to groups of ours: torch has it for the name "gloo" only."""
     original = distributed_c10d.monitored_barrier
-    if hasattr(original, "__wrapped__"):
+    if hasattr(original, "_lets_tutti_through"):
         return
 
     @functools.wraps(original)
@@ -95,5 +98,6 @@ def allow_monitored_barrier() -> None:
         own = group or distributed_c10d._get_default_group()
         own.monitored_barrier(timeout, wait_all_ranks=wait_all_ranks)
 
+    monitored_barrier._lets_tutti_through = True
     for module in distributed_c10d, torch.distributed:
         module.monitored_barrier = monitored_barrier

@@ -62,15 +62,17 @@ Backend::Backend(std::shared_ptr<Communicator> communicator, int rank, int size,
 
 Backend::~Backend()
 {
-    std::vector<c10::intrusive_ptr<Work>> pending = take_pending();
-    if (!pending.empty()) {
-        communicator_->abort("a process group was dropped while operations were under way");
-    }
-    for (auto &work : pending) {
-        work->drive(milliseconds(-1));
-    }
-    Watcher::retire(std::move(collectives_watcher_));
-    Watcher::retire(std::move(messages_watcher_));
+    run_unlocked([this] {
+        std::vector<c10::intrusive_ptr<Work>> pending = take_pending();
+        if (!pending.empty()) {
+            communicator_->abort("a process group was dropped while operations were under way");
+        }
+        for (auto &work : pending) {
+            work->drive(milliseconds(-1));
+        }
+        Watcher::retire(std::move(collectives_watcher_));
+        Watcher::retire(std::move(messages_watcher_));
+    });
 }
 
 std::vector<c10::intrusive_ptr<Work>> Backend::take_pending()
@@ -108,12 +110,14 @@ void Backend::shutdown()
 
 void Backend::shutdown_within(milliseconds timeout)
 {
-    if (!communicator_->finalize(std::min(timeout, timeout_.load()))) {
-        communicator_->abort("ProcessGroup.shutdown() failed"); // what is under way must end
-    }
-    for (auto &work : take_pending()) {
-        work->drive(milliseconds(-1));
-    }
+    run_unlocked([this, timeout] {
+        if (!communicator_->finalize(std::min(timeout, timeout_.load()))) {
+            communicator_->abort("ProcessGroup.shutdown() failed"); // what is under way must end
+        }
+        for (auto &work : take_pending()) {
+            work->drive(milliseconds(-1));
+        }
+    });
 }
 
 void Backend::waitForPendingWorks()
@@ -131,20 +135,28 @@ milliseconds Backend::timeout_or(milliseconds timeout) const
     return timeout == c10d::kUnsetTimeout ? timeout_.load() : timeout;
 }
 
-// Collectives complete in order: behind the first that is under way all are.  Messages may overtake one
-// another.
+// Looks without the lock: what becomes complete may call anything.
 void Backend::forget_completed()
 {
-    bool is_behind = false;
-    for (auto entry = pending_.begin(); entry != pending_.end();) {
-        bool is_collective = !is_message((*entry)->retrieveOpType());
-        if ((is_collective && is_behind) || !(*entry)->isCompleted()) {
-            is_behind = is_behind || is_collective;
-            ++entry;
-        } else {
-            entry = pending_.erase(entry);
-        }
+    std::list<c10::intrusive_ptr<Work>> looked_at;
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        looked_at.swap(pending_);
     }
+    bool is_behind = false; // a collective that is under way: those that follow are, too
+    looked_at.remove_if([&is_behind](const c10::intrusive_ptr<Work> &work) {
+        bool is_collective = !is_message(work->retrieveOpType());
+        if (work->is_watched()) {
+            return true;
+        }
+        if ((is_collective && is_behind) || !work->isCompleted()) {
+            is_behind = is_behind || is_collective;
+            return false;
+        }
+        return true;
+    });
+    std::lock_guard<std::mutex> lock(mutex_);
+    pending_.splice(pending_.begin(), looked_at);
 }
 
 WorkPointer Backend::issue(JobBuilder builder, const Tensors &inputs, bool blocking)
@@ -162,9 +174,9 @@ WorkPointer Backend::issue(JobBuilder builder, const Tensors &inputs, bool block
         }
         throw;
     }
+    forget_completed();
     if (!blocking) {
         std::lock_guard<std::mutex> lock(mutex_);
-        forget_completed();
         pending_.push_back(work);
     }
     return work;
@@ -537,6 +549,8 @@ WorkPointer Backend::receive(Tensors &tensors, int from, int tag, const char *ti
 
 WorkPointer Backend::recv(Tensors &tensors, int from, int tag)
 {
+    TORCH_CHECK_VALUE(from != rank_, "tutti: recv: this is rank ", rank_,
+                      ", and torch does not let a rank send to itself");
     return receive(tensors, from, tag, "tutti:recv", OpType::RECV);
 }
 

@@ -117,21 +117,25 @@ const at::Tensor &first_with_elements(const Tensors &tensors)
     return tensors.front();
 }
 
-// Memory for all of them, and a view of it for each.
-Tensors make_row(const Tensors &tensors)
+// Memory for all of them, one behind the other, and a view of it for each.
+struct Row {
+    at::Tensor flat;
+    Tensors parts;
+};
+
+Row make_row(const Tensors &tensors)
 {
     int64_t count = 0;
     for (const at::Tensor &tensor : tensors) {
         count += tensor.numel();
     }
-    at::Tensor flat = at::empty({count}, tensors.front().options().memory_format(std::nullopt));
-    Tensors views;
+    Row row{at::empty({count}, tensors.front().options().memory_format(std::nullopt)), {}};
     count = 0;
     for (const at::Tensor &tensor : tensors) {
-        views.push_back(flat.narrow(0, count, tensor.numel()).view(tensor.sizes()));
+        row.parts.push_back(row.flat.narrow(0, count, tensor.numel()).view(tensor.sizes()));
         count += tensor.numel();
     }
-    return views;
+    return row;
 }
 
 void *data_of(const at::Tensor &tensor)
@@ -236,12 +240,12 @@ const void *JobBuilder::input(const Tensors &tensors)
         job.keep.insert(job.keep.end(), tensors.begin(), tensors.end());
         return data_of(first_with_elements(tensors));
     }
-    Tensors row = make_row(tensors);
+    Row row = make_row(tensors);
     for (size_t i = 0; i < tensors.size(); i++) {
-        row[i].copy_(tensors[i]);
+        row.parts[i].copy_(tensors[i]);
     }
-    job.keep.push_back(row.front());
-    return data_of(row.front());
+    job.keep.push_back(row.flat);
+    return data_of(row.flat);
 }
 
 void *JobBuilder::output(const Tensors &tensors)
@@ -250,11 +254,11 @@ void *JobBuilder::output(const Tensors &tensors)
     if (are_adjacent(tensors)) {
         return data_of(first_with_elements(tensors));
     }
-    Tensors row = make_row(tensors);
+    Row row = make_row(tensors);
     for (size_t i = 0; i < tensors.size(); i++) {
-        job.copies.emplace_back(tensors[i], row[i]);
+        job.copies.emplace_back(tensors[i], row.parts[i]);
     }
-    return data_of(row.front());
+    return data_of(row.flat);
 }
 
 const size_t *JobBuilder::keep_counts(std::vector<size_t> counts)

@@ -24,6 +24,16 @@ void run_signal_handlers()
     }
 }
 
+void run_without_lock(const std::function<void()> &function)
+{
+    if (Py_IsInitialized() && PyGILState_Check()) {
+        py::gil_scoped_release unlocked;
+        function();
+    } else {
+        function();
+    }
+}
+
 void set_functions(uintptr_t address)
 {
     auto *table = reinterpret_cast<const tutti_functions *>(address);
@@ -93,6 +103,7 @@ PYBIND11_MODULE(_backend, module)
     module.doc() = "torch's communication backend over tutti's C interface; use tutti.torch";
     python_thread = std::this_thread::get_id();
     check_signals = run_signal_handlers;
+    run_unlocked = run_without_lock;
     py::module_::import("torch.distributed");
 
     module.def("set_functions", &set_functions, "The table of tutti._c, before anything else.");

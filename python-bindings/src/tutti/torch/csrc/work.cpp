@@ -9,6 +9,7 @@
 namespace tutti_torch {
 
 void (*check_signals)() = nullptr;
+void (*run_unlocked)(const std::function<void()> &function) = nullptr;
 
 namespace {
 
@@ -131,6 +132,12 @@ bool Work::drive(milliseconds timeout)
         }
     }
     return true;
+}
+
+bool Work::is_watched()
+{
+    std::lock_guard<std::mutex> lock(state_mutex_);
+    return future_ || future_result_;
 }
 
 bool Work::isCompleted()

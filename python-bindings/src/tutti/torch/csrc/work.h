@@ -2,6 +2,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -51,6 +52,9 @@ class Work final : public c10d::Work {
     c10::intrusive_ptr<c10::ivalue::Future> getFutureResult() override; // of an int, a c10d::WorkResult
     int sourceRank() const override;
     uint64_t getSequencenumber() const override;
+
+    // Has somebody asked for a future?  Then the watcher keeps it, and completes it.
+    bool is_watched();
 
     // Moves it until it is complete or `timeout` has passed (0: looks once; less: as long as it takes).  Says
     // whether it is complete.
@@ -105,5 +109,9 @@ class Watcher {
 // Runs Python's signal handlers where the calling thread is the one that may; throws what they raise.  Set by
 // the module.
 extern void (*check_signals)();
+
+// Calls that function without Python's lock, whether the calling thread has it or not: where a thread is
+// waited for that may want it.  Set by the module.
+extern void (*run_unlocked)(const std::function<void()> &function);
 
 } // namespace tutti_torch
