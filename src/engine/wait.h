@@ -1,6 +1,7 @@
 /* Waiting in three stages: spin, yield, sleep.  Waking a sleeping core costs about 30 us, a yield with nobody
  * else to run well under one; so a waiter yields for up to about a millisecond before it sleeps, and where
- * ranks outnumber cores spins hardly at all; and where somebody else computes on its core it sleeps at once. */
+ * ranks outnumber cores spins hardly at all; and where somebody else computes on its core it sleeps at once.
+ */
 #ifndef TUTTI_ENGINE_WAIT_H
 #define TUTTI_ENGINE_WAIT_H
 

@@ -22,7 +22,7 @@ _GOODBYE = timedelta(seconds=10)
 _CPU = torch.device("cpu")
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _compiled() -> ModuleType:
     module = _build.load()
     module.set_functions(int(ffi.cast("uintptr_t", lib.function_table())))
