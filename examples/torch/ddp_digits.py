@@ -1,5 +1,6 @@
 """Data-parallel training (DistributedDataParallel) on the handwritten digits of scikit-learn.
 
+    pip install scikit-learn
     torchrun --nproc-per-node 4 examples/torch/ddp_digits.py
 
 Prints the loss of every step, averaged over the ranks, and in the end the accuracy on images not seen in training.

@@ -4,7 +4,8 @@
 
 The ranks share the heads of attention and the inner features of the MLP: each computes its part for the whole batch,
 and one all_reduce after either adds the parts up.  With --replicas 2 the four ranks are two groups of two: within a
-group they share the layers, and between the groups the batch, with sharded parameters (FSDP2).
+group they share the layers, and between the groups the batch, with sharded parameters (FSDP2).  The ranks that share
+the layers must divide the number of heads.
 """
 
 import argparse
@@ -15,6 +16,8 @@ from char_transformer import Block, Text, loss_of, make_model
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+HEADS = 4
 
 PLAN = {
     "attention.query": ColwiseParallel(),
@@ -66,11 +69,13 @@ def main():
     arguments = parser.parse_args()
 
     dist.init_process_group(arguments.backend)
-    shape = arguments.replicas, dist.get_world_size() // arguments.replicas
-    mesh = init_device_mesh("cpu", shape, mesh_dim_names=("batch", "layers"))
+    size, replicas = dist.get_world_size(), arguments.replicas
+    if size % replicas != 0 or HEADS % (size // replicas) != 0:
+        parser.error(f"{size} ranks in {replicas} replicas cannot share {HEADS} heads of attention evenly")
+    mesh = init_device_mesh("cpu", (replicas, size // replicas), mesh_dim_names=("batch", "layers"))
     torch.manual_seed(1)  # the same parameters on every rank, of which each then keeps its part
     text = Text()
-    model = make_model(text.vocabulary, arguments.length)
+    model = make_model(text.vocabulary, arguments.length, heads=HEADS)
     parallelize(model, mesh)
     train(model, text, mesh, arguments)
     dist.destroy_process_group()

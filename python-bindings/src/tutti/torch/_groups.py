@@ -16,9 +16,6 @@ from torch.distributed import distributed_c10d
 from .._c import ffi, lib
 from . import _build
 
-#: How long a process that ends without destroy_process_group() waits for the others to end, too.
-_GOODBYE = timedelta(seconds=10)
-
 _CPU = torch.device("cpu")
 
 
@@ -69,7 +66,8 @@ def backend_of(group: torch.distributed.ProcessGroup | None) -> Any:
 def _leave(module: ModuleType, process: int) -> None:
     """At the end of the process: says goodbye for the groups that have not been destroyed.
 
-    A process that ends by an exception tells the others at once which it was.
+    That waits until the others end as well, for groups without this process may go on, up to the time-out of the
+    group.  A process that ends by an exception tells the others at once which it was.
     """
     if os.getpid() != process:  # a child of fork() is no member
         return
@@ -77,7 +75,7 @@ def _leave(module: ModuleType, process: int) -> None:
     for backend in reversed(module.live()):
         if failure is not None:
             backend._abort_because(f"{type(failure).__name__}: {failure}")
-        backend._shutdown_within(_GOODBYE)
+        backend.shutdown()
 
 
 def allow_monitored_barrier() -> None:

@@ -1,5 +1,7 @@
 #include "backend.h"
 
+#include "interpreter.h"
+
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
@@ -15,7 +17,6 @@ namespace {
 
 // Collectives complete in the order of their issue; messages need not.
 constexpr milliseconds kLookAtCollectives{1000}, kLookAtMessages{10};
-constexpr milliseconds kGoodbye{30000};
 
 // Older releases of torch do not say whether the caller waits.
 template <typename Options> bool is_blocking(const Options &options)
@@ -63,24 +64,20 @@ Backend::Backend(std::shared_ptr<Communicator> communicator, int rank, int size,
 Backend::~Backend()
 {
     run_unlocked([this] {
-        std::vector<c10::intrusive_ptr<Work>> pending = take_pending();
-        if (!pending.empty()) {
-            communicator_->abort("a process group was dropped while operations were under way");
+        if (!left_ && communicator_->is_split()) {
+            communicator_->leave(timeout_);
+        } else if (!left_) {
+            auto works = pending_->all();
+            if (!works.empty()) {
+                communicator_->abort("a process group was dropped while operations were under way");
+            }
+            for (auto &work : works) {
+                work->drive(milliseconds(-1), false);
+            }
         }
-        for (auto &work : pending) {
-            work->drive(milliseconds(-1));
-        }
-        Watcher::retire(std::move(collectives_watcher_));
-        Watcher::retire(std::move(messages_watcher_));
+        collectives_watcher_.reset();
+        messages_watcher_.reset();
     });
-}
-
-std::vector<c10::intrusive_ptr<Work>> Backend::take_pending()
-{
-    std::lock_guard<std::mutex> lock(mutex_);
-    std::vector<c10::intrusive_ptr<Work>> pending(pending_.begin(), pending_.end());
-    pending_.clear();
-    return pending;
 }
 
 c10::intrusive_ptr<c10d::Backend::Options> Backend::getBackendOptions()
@@ -105,24 +102,30 @@ void Backend::abort()
 
 void Backend::shutdown()
 {
-    shutdown_within(kGoodbye);
-}
-
-void Backend::shutdown_within(milliseconds timeout)
-{
-    run_unlocked([this, timeout] {
-        if (!communicator_->finalize(std::min(timeout, timeout_.load()))) {
-            communicator_->abort("ProcessGroup.shutdown() failed"); // what is under way must end
+    if (left_.exchange(true)) {
+        return;
+    }
+    run_unlocked([this] {
+        if (communicator_->is_split()) { // messages may never be answered
+            for (auto &work : pending_->collectives()) {
+                work->drive(milliseconds(-1));
+            }
+            communicator_->leave(timeout_);
+            return;
         }
-        for (auto &work : take_pending()) {
+        communicator_->leave(timeout_);
+        for (auto &work : pending_->all()) {
             work->drive(milliseconds(-1));
         }
+        // Callbacks must not outlive the interpreter.
+        collectives_watcher_.reset();
+        messages_watcher_.reset();
     });
 }
 
 void Backend::waitForPendingWorks()
 {
-    for (auto &work : take_pending()) {
+    for (auto &work : pending_->all()) {
         work->wait(kNoTimeout);
     }
 }
@@ -135,50 +138,24 @@ milliseconds Backend::timeout_or(milliseconds timeout) const
     return timeout == c10d::kUnsetTimeout ? timeout_.load() : timeout;
 }
 
-// Looks without the lock: what becomes complete may call anything.
-void Backend::forget_completed()
-{
-    std::list<c10::intrusive_ptr<Work>> looked_at;
-    {
-        std::lock_guard<std::mutex> lock(mutex_);
-        looked_at.swap(pending_);
-    }
-    bool is_behind = false; // a collective that is under way: those that follow are, too
-    looked_at.remove_if([&is_behind](const c10::intrusive_ptr<Work> &work) {
-        bool is_collective = !is_message(work->retrieveOpType());
-        if (work->is_watched()) {
-            return true;
-        }
-        if ((is_collective && is_behind) || !work->isCompleted()) {
-            is_behind = is_behind || is_collective;
-            return false;
-        }
-        return true;
-    });
-    std::lock_guard<std::mutex> lock(mutex_);
-    pending_.splice(pending_.begin(), looked_at);
-}
-
 WorkPointer Backend::issue(JobBuilder builder, const Tensors &inputs, bool blocking)
 {
     OpType type = builder.job.type;
     auto &watcher = is_message(type) ? messages_watcher_ : collectives_watcher_;
     auto work = c10::make_intrusive<Work>(communicator_, watcher, rank_, std::move(builder.job), inputs,
                                           is_message(type) ? sequence_.load() : ++sequence_);
+    if (!blocking) {
+        work->keep_in(pending_);
+    }
     try {
         work->start(blocking);
     } catch (...) {
-        if (!work->isCompleted()) { // Ctrl-C
-            std::lock_guard<std::mutex> lock(mutex_);
-            pending_.push_back(work);
+        if (!work->is_done() && blocking) { // Ctrl-C
+            work->keep_in(pending_);
         }
         throw;
     }
-    forget_completed();
-    if (!blocking) {
-        std::lock_guard<std::mutex> lock(mutex_);
-        pending_.push_back(work);
-    }
+    pending_->look();
     return work;
 }
 
@@ -244,7 +221,7 @@ WorkPointer Backend::reduce_scatter(Tensors &outputs, std::vector<Tensors> &inpu
     auto &call = builder.reducing_call(is_even ? TUTTI_REDUCE_SCATTER : TUTTI_REDUCE_SCATTER_V, output,
                                        output.numel(), options.reduceOp);
     call.send = builder.input(parts);
-    call.recv = builder.output(output);
+    call.recv = builder.output_beside(output, call.send, parts, rank_);
     call.send_counts = is_even ? nullptr : builder.counts(parts);
     builder.job.outputs = outputs;
     return issue(std::move(builder), parts, is_blocking(options));
@@ -258,7 +235,7 @@ WorkPointer Backend::_reduce_scatter_base(at::Tensor &output, at::Tensor &input,
                        timeout_or(options.timeout));
     auto &call = builder.reducing_call(TUTTI_REDUCE_SCATTER, output, output.numel(), options.reduceOp);
     call.send = builder.input(input);
-    call.recv = builder.output(output);
+    call.recv = builder.output_beside(output, call.send, Tensors(size_, output), rank_);
     builder.job.outputs = {output};
     return issue(std::move(builder), {input}, is_blocking(options));
 }
@@ -350,8 +327,8 @@ WorkPointer Backend::allgather(std::vector<Tensors> &outputs, Tensors &inputs,
     JobBuilder builder("tutti:all_gather", OpType::ALLGATHER, timeout_or(options.timeout));
     bool is_even = are_equally_long(parts);
     auto &call = builder.call(is_even ? TUTTI_ALL_GATHER : TUTTI_ALL_GATHER_V, input, input.numel());
-    call.send = builder.input(input);
     call.recv = builder.output(parts);
+    call.send = builder.input_beside(input, call.recv, parts, rank_);
     call.recv_counts = is_even ? nullptr : builder.counts(parts);
     builder.job.outputs = parts;
     return issue(std::move(builder), inputs, is_blocking(options));
@@ -363,8 +340,8 @@ WorkPointer Backend::_allgather_base(at::Tensor &output, at::Tensor &input,
     check_elements("all_gather_into_tensor", output, input, size_);
     JobBuilder builder("tutti:all_gather_into_tensor", OpType::_ALLGATHER_BASE, timeout_or(options.timeout));
     auto &call = builder.call(TUTTI_ALL_GATHER, input, input.numel());
-    call.send = builder.input(input);
     call.recv = builder.output(output);
+    call.send = builder.input_beside(input, call.recv, Tensors(size_, input), rank_);
     builder.job.outputs = {output};
     return issue(std::move(builder), {input}, is_blocking(options));
 }
@@ -420,7 +397,6 @@ WorkPointer Backend::gather(std::vector<Tensors> &outputs, Tensors &inputs,
     JobBuilder builder("tutti:gather", OpType::GATHER, timeout_or(options.timeout));
     auto &call = builder.call(TUTTI_GATHER, input, input.numel());
     call.root = static_cast<int>(options.rootRank);
-    call.send = builder.input(input);
     if (options.rootRank == rank_) {
         check_pairs("gather", outputs.size(), inputs.size());
         check_list("gather", outputs.front(), size_, input);
@@ -428,7 +404,10 @@ WorkPointer Backend::gather(std::vector<Tensors> &outputs, Tensors &inputs,
             check_elements("gather", part, input, 1);
         }
         call.recv = builder.output(outputs.front());
+        call.send = builder.input_beside(input, call.recv, outputs.front(), rank_);
         builder.job.outputs = outputs.front();
+    } else {
+        call.send = builder.input(input);
     }
     return issue(std::move(builder), inputs, is_blocking(options));
 }
@@ -441,7 +420,6 @@ WorkPointer Backend::scatter(Tensors &outputs, std::vector<Tensors> &inputs,
     JobBuilder builder("tutti:scatter", OpType::SCATTER, timeout_or(options.timeout));
     auto &call = builder.call(TUTTI_SCATTER, output, output.numel());
     call.root = static_cast<int>(options.rootRank);
-    call.recv = builder.output(output);
     if (options.rootRank == rank_) {
         check_pairs("scatter", outputs.size(), inputs.size());
         check_list("scatter", inputs.front(), size_, output);
@@ -449,6 +427,9 @@ WorkPointer Backend::scatter(Tensors &outputs, std::vector<Tensors> &inputs,
             check_elements("scatter", part, output, 1);
         }
         call.send = builder.input(inputs.front());
+        call.recv = builder.output_beside(output, call.send, inputs.front(), rank_);
+    } else {
+        call.recv = builder.output(output);
     }
     builder.job.outputs = outputs;
     return issue(std::move(builder), flattened(inputs), is_blocking(options));
@@ -540,7 +521,7 @@ WorkPointer Backend::receive(Tensors &tensors, int from, int tag, const char *ti
     check_one("recv", tensors);
     JobBuilder builder(title, type, timeout_);
     auto &call = builder.call(TUTTI_RECV, tensors.front(), tensors.front().numel());
-    call.recv = builder.output(tensors.front());
+    call.recv = builder.in_place(tensors.front()); // the message may be shorter
     call.peer = from;
     call.tag = tag;
     builder.job.outputs = tensors;
@@ -567,7 +548,8 @@ at::Tensor Backend::empty(at::IntArrayRef sizes, const at::TensorOptions &option
     size_t bytes = c10::elementSize(c10::typeMetaToScalarType(options.dtype()));
     for (int64_t size : sizes) {
         TORCH_CHECK_VALUE(size >= 0, "tutti: empty: a dimension is ", size);
-        bytes *= static_cast<size_t>(size);
+        TORCH_CHECK_VALUE(!__builtin_mul_overflow(bytes, static_cast<size_t>(size), &bytes),
+                          "tutti: empty: ", sizes, " elements are more than memory can hold");
     }
     if (bytes == 0) {
         return at::empty(sizes, options);

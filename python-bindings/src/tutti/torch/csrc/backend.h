@@ -81,10 +81,9 @@ class Backend final : public c10d::Backend {
     uint64_t getSequenceNumberForGroup() override;
 
     void abort() override;
-    // Collective: waits for what is under way and says goodbye.
+    // Of the group that was joined: collective, waits for what is under way and says goodbye, within the
+    // group's time-out.  Of others: waits for this rank's collectives.
     void shutdown() override;
-    // The same for at most so long, and not at all once it is done.
-    void shutdown_within(milliseconds timeout);
     void waitForPendingWorks() override;
 
     // Memory that the other ranks of this host can read where it is; zeros.
@@ -97,15 +96,11 @@ class Backend final : public c10d::Backend {
     c10::intrusive_ptr<c10d::Work> issue(JobBuilder builder, const Tensors &inputs, bool blocking);
     c10::intrusive_ptr<c10d::Work> receive(Tensors &tensors, int from, int tag, const char *title,
                                            c10d::OpType type);
-    void forget_completed();
-    std::vector<c10::intrusive_ptr<Work>> take_pending();
-
     const std::shared_ptr<Communicator> communicator_;
     std::atomic<milliseconds> timeout_;
     std::atomic<uint64_t> sequence_{0};
-    std::mutex mutex_; // guards what follows
-    // What the user may have dropped, while tutti uses its tensors.
-    std::list<c10::intrusive_ptr<Work>> pending_;
+    std::atomic<bool> left_{false};
+    const std::shared_ptr<Pending> pending_ = std::make_shared<Pending>();
     std::shared_ptr<Watcher> collectives_watcher_, messages_watcher_;
 };
 

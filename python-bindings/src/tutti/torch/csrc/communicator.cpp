@@ -1,5 +1,7 @@
 #include "communicator.h"
 
+#include "interpreter.h"
+
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <sys/socket.h>
@@ -7,6 +9,7 @@
 #include <climits>
 #include <cstdlib>
 #include <cstring>
+#include <future>
 
 #include <c10/util/Exception.h>
 
@@ -27,11 +30,15 @@ namespace {
 // ---- Meeting
 // ------------------------------------------------------------------------------------------------------
 
+// Where rank 0 could not serve, before the reason.
+constexpr char kFailed[] = "failed: ";
+
 // What rank 0 needs in order to tell the others where it serves.
 struct Announcement {
     c10d::Store &store;
     std::string key;
     std::exception_ptr exception;
+    bool is_made;
 };
 
 int announce(void *context, const char *address)
@@ -39,6 +46,7 @@ int announce(void *context, const char *address)
     auto *announcement = static_cast<Announcement *>(context);
     try {
         announcement->store.set(announcement->key, std::string(address));
+        announcement->is_made = true;
         return 0;
     } catch (...) { // C must not see it
         announcement->exception = std::current_exception();
@@ -53,6 +61,18 @@ bool is_loopback(const sockaddr *address)
     }
     return address->sa_family == AF_INET6 &&
            IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6 *>(address)->sin6_addr);
+}
+
+bool is_one_host()
+{
+    const char *local_size = getenv("LOCAL_WORLD_SIZE"), *world_size = getenv("WORLD_SIZE");
+    return local_size && world_size && strcmp(local_size, world_size) == 0;
+}
+
+// Does it say that a loopback address is meant?  "localhost" and "127.0.0.1" do.
+bool is_loopback_name(const char *name)
+{
+    return strcmp(name, "localhost") == 0 || strncmp(name, "127.", 4) == 0 || strcmp(name, "::1") == 0;
 }
 
 // The address from which this host reaches `name`, as tutti takes an interface; "" where there is none.
@@ -78,11 +98,8 @@ std::string address_toward(const char *name)
             getnameinfo(address, length, text, sizeof text, nullptr, 0, NI_NUMERICHOST) == 0) {
             result = std::string(text) + (own.ss_family == AF_INET6 ? "/128" : "/32");
         }
-        // A host's own name is often a loopback address to itself, where nobody else would reach it.
-        const char *local_size = getenv("LOCAL_WORLD_SIZE");
-        const char *world_size = getenv("WORLD_SIZE");
-        bool is_one_host = local_size && world_size && strcmp(local_size, world_size) == 0;
-        if (!is_one_host && is_loopback(address) && !is_loopback(entry->ai_addr)) {
+        // A host's own name is often a loopback address to itself, where no other host would reach it.
+        if (is_loopback(address) && !is_one_host() && !is_loopback_name(name)) {
             result.clear();
         }
         close(fd);
@@ -100,14 +117,25 @@ std::string meeting_interface()
 
 std::string address_of_rank_0(c10d::Store &store, const std::string &key, milliseconds timeout)
 {
+    auto begin = std::chrono::steady_clock::now();
+    auto complain = [&](const char *why) {
+        auto waited = std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - begin);
+        TORCH_CHECK_WITH(DistBackendError, false,
+                         "tutti: rank 0 has not told its address through the store in ", waited.count(),
+                         " ms (the time-out is ", timeout.count(),
+                         "): has it come to init_process_group(), or failed there? (", why, ")");
+    };
     try {
         store.wait({key}, timeout);
+    } catch (const c10::Error &error) {
+        complain(error.what_without_backtrace());
     } catch (const std::exception &error) {
-        TORCH_CHECK_WITH(DistBackendError, false,
-                         "tutti: rank 0 has not told its address through the store within ", timeout.count(),
-                         " ms: has it come to init_process_group()? (", error.what(), ")");
+        complain(error.what());
     }
-    return store.get_to_str(key);
+    std::string address = store.get_to_str(key);
+    TORCH_CHECK_WITH(DistBackendError, address.rfind(kFailed, 0) != 0, "tutti: rank 0 could not begin: ",
+                     address.substr(std::min(address.size(), sizeof kFailed - 1)));
+    return address;
 }
 
 std::exception_ptr exception_with(const tutti_error &error, int status)
@@ -127,7 +155,7 @@ std::shared_ptr<Communicator> Communicator::join(const c10::intrusive_ptr<c10d::
 {
     // How often this rank has come here with this store: the address of an earlier time must not be taken.
     int64_t round = store->add("tutti/rank/" + std::to_string(rank), 1);
-    Announcement announcement{*store, "tutti/address/" + std::to_string(round), nullptr};
+    Announcement announcement{*store, "tutti/address/" + std::to_string(round), nullptr, false};
     std::string rendezvous, interface = meeting_interface();
     struct tutti_config config = TUTTI_CONFIG_INIT;
     config.rank = rank;
@@ -151,6 +179,11 @@ std::shared_ptr<Communicator> Communicator::join(const c10::intrusive_ptr<c10d::
         std::rethrow_exception(announcement.exception);
     }
     if (status < 0) {
+        if (rank == 0 && size > 1 && !announcement.is_made) { // the others need not wait for it
+            struct tutti_error error = TUTTI_ERROR_INIT;
+            functions->get_error(handle, &error);
+            store->set(announcement.key, std::string(kFailed) + error.message);
+        }
         std::rethrow_exception(communicator->exception_of(status));
     }
     return communicator;
@@ -169,16 +202,70 @@ std::shared_ptr<Communicator> Communicator::subgroup(std::shared_ptr<Communicato
 
 Communicator::~Communicator()
 {
+    join_leavers(true);
     functions->free(handle_);
 }
 
-bool Communicator::finalize(milliseconds timeout)
+void Communicator::leave(milliseconds timeout)
 {
-    if (finalized_) {
-        return true;
+    if (left_.exchange(true)) {
+        return;
     }
-    finalized_ = true;
-    return functions->finalize(handle_, to_timeout_ms(timeout)) == TUTTI_OK;
+    if (root_) {
+        root_->let_leave(shared_from_this());
+        return;
+    }
+    auto finalized = std::async(std::launch::async, [this, timeout] {
+        if (functions->finalize(handle_, to_timeout_ms(timeout)) != TUTTI_OK) {
+            abort("the process group was destroyed"); // what is under way must end
+        }
+    });
+    try {
+        while (finalized.wait_for(milliseconds(100)) != std::future_status::ready) {
+            check_signals();
+        }
+    } catch (...) {
+        abort("destroy_process_group() was interrupted");
+        finalized.wait();
+        join_leavers(true);
+        throw;
+    }
+    join_leavers(true);
+}
+
+void Communicator::let_leave(std::shared_ptr<Communicator> child)
+{
+    join_leavers(false);
+    auto is_done = std::make_shared<std::atomic<bool>>(false);
+    std::lock_guard<std::mutex> lock(leavers_mutex_);
+    leavers_.push_back({std::thread([child = std::move(child), is_done]() mutable {
+                            functions->finalize(child->handle_, INT_MAX);
+                            child.reset();
+                            *is_done = true;
+                        }),
+                        is_done});
+}
+
+void Communicator::join_leavers(bool all)
+{
+    std::list<Leaver> ended;
+    {
+        std::lock_guard<std::mutex> lock(leavers_mutex_);
+        for (auto entry = leavers_.begin(); entry != leavers_.end();) {
+            auto next = std::next(entry);
+            if (all || *entry->is_done) {
+                ended.splice(ended.end(), leavers_, entry);
+            }
+            entry = next;
+        }
+    }
+    for (Leaver &leaver : ended) {
+        if (leaver.thread.get_id() == std::this_thread::get_id()) {
+            leaver.thread.detach(); // it drops the last reference to this
+        } else {
+            leaver.thread.join();
+        }
+    }
 }
 
 void Communicator::abort(const std::string &reason)

@@ -2,10 +2,14 @@
 // freed when nothing uses it any more.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <exception>
+#include <list>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <torch/csrc/distributed/c10d/Store.hpp>
@@ -22,7 +26,7 @@ using std::chrono::milliseconds;
 // As tutti counts time: at least 1, and what does not fit is the longest there is.
 int to_timeout_ms(milliseconds timeout);
 
-class Communicator {
+class Communicator : public std::enable_shared_from_this<Communicator> {
   public:
     // Joins the group whose members share `store`.  Blocks until all are there or `timeout` has passed.  The
     // ranks may do so again and again with the same store.
@@ -43,9 +47,15 @@ class Communicator {
         return handle_;
     }
 
-    // Says goodbye once all ranks come here, within `timeout`; the second time does nothing.  False where
-    // that failed: the group is then at its end, too.
-    bool finalize(milliseconds timeout);
+    // The end of this rank's part; the second time does nothing.  Of a group that was joined: says goodbye
+    // once all ranks come here, or ends it for all after `timeout`; Ctrl-C does so, too.  Of one that was
+    // split from it: returns at once, for others may come late or never, and what they must do together is
+    // left to a thread, which ends with the group that was joined at the latest.
+    void leave(milliseconds timeout);
+    bool is_split() const
+    {
+        return root_ != nullptr;
+    }
 
     // Ends the group on every rank, for this reason.  Any thread.
     void abort(const std::string &reason);
@@ -62,7 +72,17 @@ class Communicator {
 
     tutti_comm *const handle_;
     const std::shared_ptr<Communicator> root_; // outlives what was split from it
-    bool finalized_ = false;
+    std::atomic<bool> left_{false};
+
+    // Threads that finalize what was split from this one.
+    struct Leaver {
+        std::thread thread;
+        std::shared_ptr<std::atomic<bool>> is_done;
+    };
+    void let_leave(std::shared_ptr<Communicator> child);
+    void join_leavers(bool all);
+    std::mutex leavers_mutex_;
+    std::list<Leaver> leavers_;
 };
 
 } // namespace tutti_torch

@@ -1,5 +1,6 @@
 #include "job_builder.h"
 
+#include <ATen/MemoryOverlap.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <c10/util/Exception.h>
@@ -143,6 +144,20 @@ void *data_of(const at::Tensor &tensor)
     return tensor.data_ptr();
 }
 
+bool is_misplaced(const at::Tensor &tensor, const void *row, const Tensors &parts, int rank)
+{
+    if (!tensor.is_contiguous() || !row || tensor.numel() == 0) {
+        return false;
+    }
+    const char *own = static_cast<const char *>(data_of(tensor));
+    const char *begin = static_cast<const char *>(row), *place = begin, *end = begin;
+    for (size_t i = 0; i < parts.size(); i++) {
+        place += i < static_cast<size_t>(rank) ? parts[i].nbytes() : 0;
+        end += parts[i].nbytes();
+    }
+    return own < end && begin < own + tensor.nbytes() && own != place;
+}
+
 } // namespace
 
 // ---- Checks
@@ -214,24 +229,46 @@ const void *JobBuilder::input(const at::Tensor &tensor)
     return data_of(job.keep.back());
 }
 
+// A copy that replaces the tensor's elements when the operation is complete.
+void *JobBuilder::stand_in_for(const at::Tensor &tensor, bool with_elements)
+{
+    TORCH_CHECK_VALUE(at::has_internal_overlap(tensor) != at::MemOverlap::Yes, "tutti: ", name_,
+                      ": several elements of an output lie at the same place: pass tensor.contiguous()");
+    at::Tensor copy = at::empty_like(tensor, at::MemoryFormat::Contiguous);
+    if (with_elements) {
+        copy.copy_(tensor);
+    }
+    job.keep.push_back(copy);
+    job.copies.emplace_back(tensor, copy);
+    return data_of(copy);
+}
+
 void *JobBuilder::output(const at::Tensor &tensor)
 {
     job.keep.push_back(tensor);
-    if (!tensor.is_contiguous()) {
-        job.keep.push_back(at::empty_like(tensor, at::MemoryFormat::Contiguous));
-        job.copies.emplace_back(tensor, job.keep.back());
-    }
-    return data_of(job.keep.back());
+    return tensor.is_contiguous() ? data_of(tensor) : stand_in_for(tensor, false);
 }
 
 void *JobBuilder::in_place(const at::Tensor &tensor)
 {
     job.keep.push_back(tensor);
-    if (!tensor.is_contiguous()) {
-        job.keep.push_back(tensor.contiguous());
-        job.copies.emplace_back(tensor, job.keep.back());
+    return tensor.is_contiguous() ? data_of(tensor) : stand_in_for(tensor, true);
+}
+
+const void *JobBuilder::input_beside(const at::Tensor &tensor, const void *row, const Tensors &parts,
+                                     int rank)
+{
+    if (!is_misplaced(tensor, row, parts, rank)) {
+        return input(tensor);
     }
+    job.keep.push_back(tensor.clone(at::MemoryFormat::Contiguous));
     return data_of(job.keep.back());
+}
+
+void *JobBuilder::output_beside(const at::Tensor &tensor, const void *row, const Tensors &parts, int rank)
+{
+    job.keep.push_back(tensor);
+    return is_misplaced(tensor, row, parts, rank) ? stand_in_for(tensor, false) : output(tensor);
 }
 
 const void *JobBuilder::input(const Tensors &tensors)

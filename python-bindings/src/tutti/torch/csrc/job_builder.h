@@ -25,6 +25,11 @@ class JobBuilder {
     const void *input(const Tensors &tensors);
     void *output(const Tensors &tensors);
 
+    // The same of one rank's part, beside the row of all parts of `parts` at `row`: where it shares memory
+    // with that, but does not lie at its own place in it, a copy.
+    const void *input_beside(const at::Tensor &tensor, const void *row, const Tensors &parts, int rank);
+    void *output_beside(const at::Tensor &tensor, const void *row, const Tensors &parts, int rank);
+
     // The parts of tensors that differ in length, as an array for a call: it lives as long as the job.
     const size_t *counts(const Tensors &tensors);
     const size_t *counts(const at::Tensor &tensor, const std::vector<int64_t> &rows);
@@ -38,6 +43,7 @@ class JobBuilder {
     Job job;
 
   private:
+    void *stand_in_for(const at::Tensor &tensor, bool with_elements);
     const size_t *keep_counts(std::vector<size_t> counts);
 
     const char *const name_;

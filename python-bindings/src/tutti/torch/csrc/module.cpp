@@ -5,6 +5,7 @@
 #include <torch/extension.h>
 
 #include "backend.h"
+#include "interpreter.h"
 
 namespace py = pybind11;
 
@@ -15,7 +16,7 @@ std::thread::id python_thread; // of signal handlers
 
 void run_signal_handlers()
 {
-    if (std::this_thread::get_id() != python_thread) {
+    if (std::this_thread::get_id() != python_thread || !Py_IsInitialized()) {
         return;
     }
     py::gil_scoped_acquire gil;
@@ -115,7 +116,6 @@ PYBIND11_MODULE(_backend, module)
                Unlocked());
 
     py::class_<Backend, c10d::Backend, c10::intrusive_ptr<Backend>>(module, "Backend")
-        .def("_shutdown_within", &Backend::shutdown_within, py::arg("timeout"), Unlocked())
         .def(
             "_abort_because",
             [](Backend &backend, const std::string &reason) { backend.communicator()->abort(reason); },

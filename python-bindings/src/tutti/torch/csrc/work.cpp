@@ -1,5 +1,7 @@
 #include "work.h"
 
+#include "interpreter.h"
+
 #include <algorithm>
 
 #include <ATen/core/jit_type.h>
@@ -18,6 +20,7 @@ using Clock = std::chrono::steady_clock;
 // How long a thread waits in tutti before it looks whether Ctrl-C has been pressed.
 constexpr milliseconds kSlice{100};
 constexpr milliseconds kForever{-1};
+constexpr milliseconds kLongest{std::chrono::hours(10 * 365 * 24)}; // what can be added to the time of day
 
 const char *name_of(const char *title)
 {
@@ -35,6 +38,28 @@ Work::Work(std::shared_ptr<Communicator> communicator, std::weak_ptr<Watcher> wa
       watcher_(std::move(watcher)), sequence_(sequence), title_(job.title), job_(std::move(job)),
       outputs_(std::move(job_.outputs))
 {
+}
+
+Work::~Work()
+{
+    if (request_) { // nobody may write to tensors that go now
+        communicator_->abort("an operation was dropped while it was under way");
+        while (functions->wait(&request_, -1) == TUTTI_PENDING) {
+        }
+    }
+}
+
+void Work::keep_in(const std::shared_ptr<Pending> &pending)
+{
+    std::lock_guard<std::mutex> lock(state_mutex_);
+    pending_ = pending;
+    pending_number_ = pending->add(c10::intrusive_ptr<Work>::unsafe_reclaim_from_nonowning(this));
+}
+
+bool Work::is_message() const
+{
+    return opType_ == c10d::OpType::SEND || opType_ == c10d::OpType::RECV ||
+           opType_ == c10d::OpType::RECVANYSOURCE;
 }
 
 void Work::start(bool blocking)
@@ -70,10 +95,9 @@ void Work::complete(std::unique_lock<std::mutex> &lock, int status)
 {
     lock.unlock();
     std::exception_ptr failure = status < 0 ? communicator_->exception_of(status) : nullptr;
-    if (!failure) {
+    if (!failure && !job_.copies.empty()) {
         try {
-            c10::InferenceMode
-                guard; // whatever mode the tensors were made in, and without a trace for autograd
+            c10::InferenceMode guard; // whatever mode the tensors were made in; no trace for autograd
             for (auto &[target, source] : job_.copies) {
                 target.copy_(source);
             }
@@ -87,21 +111,29 @@ void Work::complete(std::unique_lock<std::mutex> &lock, int status)
     done_ = true;
     driven_ = false;
     auto future = future_, result = future_result_;
+    auto number = std::exchange(pending_number_, 0);
     lock.unlock();
     changed_.notify_all();
-    // What is called by these may do anything, wait for another work among it.
-    if (future) {
-        resolve(*future);
+    if (number) {
+        pending_->remove(number);
     }
-    if (result) {
-        resolve(*result);
+    if (future || result) { // what these call may do anything, wait for another work among it
+        Watcher::Callbacks callbacks;
+        for (auto &entry : {future, result}) {
+            if (entry) {
+                resolve(*entry);
+            }
+        }
     }
     lock.lock();
 }
 
-bool Work::drive(milliseconds timeout)
+bool Work::drive(milliseconds timeout, bool interruptible)
 {
-    const auto deadline = timeout < milliseconds(0) ? Clock::time_point::max() : Clock::now() + timeout;
+    // Completing it may drop the last reference but this.
+    auto self = c10::intrusive_ptr<Work>::unsafe_reclaim_from_nonowning(this);
+    const auto deadline =
+        timeout < milliseconds(0) ? Clock::time_point::max() : Clock::now() + std::min(timeout, kLongest);
     std::unique_lock<std::mutex> lock(state_mutex_);
     while (!done_) {
         auto left = deadline == Clock::time_point::max()
@@ -125,13 +157,19 @@ bool Work::drive(milliseconds timeout)
         if (!done_ && left == slice && timeout >= milliseconds(0)) {
             return false;
         }
-        if (!done_ && check_signals) {
+        if (!done_ && interruptible) {
             lock.unlock();
             check_signals();
             lock.lock();
         }
     }
     return true;
+}
+
+bool Work::is_done()
+{
+    std::lock_guard<std::mutex> lock(state_mutex_);
+    return done_;
 }
 
 bool Work::is_watched()
@@ -224,67 +262,6 @@ c10::intrusive_ptr<c10::ivalue::Future> Work::getFuture()
 c10::intrusive_ptr<c10::ivalue::Future> Work::getFutureResult()
 {
     return future_of(future_result_, c10::IntType::get());
-}
-
-// ---- Watcher
-// ------------------------------------------------------------------------------------------------------
-
-Watcher::~Watcher()
-{
-    {
-        std::lock_guard<std::mutex> lock(mutex_);
-        closes_ = true;
-    }
-    changed_.notify_all();
-    if (thread_.joinable()) {
-        thread_.join();
-    }
-}
-
-void Watcher::retire(std::shared_ptr<Watcher> watcher)
-{
-    if (watcher->thread_.get_id() == std::this_thread::get_id()) {
-        std::thread([last = std::move(watcher)] {}).detach(); // a thread cannot wait for its own end
-    }
-}
-
-void Watcher::watch(c10::intrusive_ptr<Work> work)
-{
-    {
-        std::lock_guard<std::mutex> lock(mutex_);
-        fresh_.push_back(std::move(work));
-        if (!thread_.joinable()) {
-            thread_ = std::thread([this] { run(); });
-        }
-    }
-    changed_.notify_all();
-}
-
-void Watcher::run()
-{
-    std::vector<c10::intrusive_ptr<Work>> works;
-    std::unique_lock<std::mutex> lock(mutex_);
-    while (!closes_ || !fresh_.empty() || !works.empty()) {
-        if (works.empty()) {
-            changed_.wait(lock, [this] { return closes_ || !fresh_.empty(); });
-        }
-        std::move(fresh_.begin(), fresh_.end(), std::back_inserter(works));
-        fresh_.clear();
-        lock.unlock();
-        move_all(works);
-        lock.lock();
-    }
-}
-
-void Watcher::move_all(std::vector<c10::intrusive_ptr<Work>> &works)
-{
-    if (works.empty() || !works.front()->drive(look_every_)) {
-        works.erase(
-            std::remove_if(works.begin(), works.end(), [](auto &work) { return work->isCompleted(); }),
-            works.end());
-        return;
-    }
-    works.erase(works.begin());
 }
 
 } // namespace tutti_torch

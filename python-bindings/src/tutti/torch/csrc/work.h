@@ -2,20 +2,18 @@
 #pragma once
 
 #include <condition_variable>
-#include <functional>
 #include <memory>
 #include <mutex>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include <torch/csrc/distributed/c10d/Work.hpp>
 
 #include "communicator.h"
+#include "pending.h"
+#include "watcher.h"
 
 namespace tutti_torch {
-
-class Watcher;
 
 // What an operation is made of: one call of tutti's, or several that are fused.
 struct Job {
@@ -37,10 +35,14 @@ class Work final : public c10d::Work {
     // `watcher` is told when a future is asked for; it outlives the work, or there is nobody left to ask.
     Work(std::shared_ptr<Communicator> communicator, std::weak_ptr<Watcher> watcher, int rank, Job job,
          const std::vector<at::Tensor> &inputs, uint64_t sequence);
+    ~Work() override;
 
     // Once.  Blocking: returns when it is complete; false: it may go on after this.  What is wrong with the
     // arguments is thrown; what fails later is kept for wait().
     void start(bool blocking);
+
+    // Keeps it alive until it is complete, whatever the user does.
+    void keep_in(const std::shared_ptr<Pending> &pending);
 
     bool isCompleted() override; // looks
     bool wait(
@@ -53,12 +55,13 @@ class Work final : public c10d::Work {
     int sourceRank() const override;
     uint64_t getSequencenumber() const override;
 
-    // Has somebody asked for a future?  Then the watcher keeps it, and completes it.
-    bool is_watched();
+    bool is_message() const;
+    bool is_done();    // knows; does not look
+    bool is_watched(); // has somebody asked for a future?  Then the watcher completes it
 
     // Moves it until it is complete or `timeout` has passed (0: looks once; less: as long as it takes).  Says
-    // whether it is complete.
-    bool drive(milliseconds timeout);
+    // whether it is complete.  `interruptible`: throws what a signal handler of Python's raises meanwhile.
+    bool drive(milliseconds timeout, bool interruptible = true);
 
   private:
     void complete(std::unique_lock<std::mutex> &lock, int status);
@@ -79,39 +82,9 @@ class Work final : public c10d::Work {
     tutti_request *request_ = nullptr;
     bool driven_ = false; // a thread is in tutti_wait(), which only one may be
     bool done_ = false;
+    std::shared_ptr<Pending> pending_;
+    uint64_t pending_number_ = 0; // 0: it is not kept there
     c10::intrusive_ptr<c10::ivalue::Future> future_, future_result_;
 };
-
-// Completes works whose futures somebody holds: a thread, started when it is first needed.  It waits for the
-// oldest, and every so often looks at the others: where works complete in order, that is no more than needed.
-class Watcher {
-  public:
-    explicit Watcher(milliseconds look_every) : look_every_(look_every) {}
-    ~Watcher(); // returns when all are complete
-
-    void watch(c10::intrusive_ptr<Work> work);
-
-    // Lets go of it on any thread, its own included.
-    static void retire(std::shared_ptr<Watcher> watcher);
-
-  private:
-    void run();
-    void move_all(std::vector<c10::intrusive_ptr<Work>> &works);
-
-    const milliseconds look_every_;
-    std::mutex mutex_;
-    std::condition_variable changed_;
-    std::vector<c10::intrusive_ptr<Work>> fresh_;
-    bool closes_ = false;
-    std::thread thread_;
-};
-
-// Runs Python's signal handlers where the calling thread is the one that may; throws what they raise.  Set by
-// the module.
-extern void (*check_signals)();
-
-// Calls that function without Python's lock, whether the calling thread has it or not: where a thread is
-// waited for that may want it.  Set by the module.
-extern void (*run_unlocked)(const std::function<void()> &function);
 
 } // namespace tutti_torch
