@@ -6,6 +6,7 @@ import time
 import weakref
 from datetime import timedelta
 
+import pytest
 import torch
 import torch.distributed as dist
 from cases import BACKEND, Check
@@ -340,3 +341,33 @@ def _mixed_with_blocking(ranks):
 
 def test_blocking_and_asynchronous_calls_of_different_ranks_meet(small_group):
     small_group(_mixed_with_blocking)
+
+
+def _nested(ranks, depth):
+    """A callback waits for another operation's future, which only others can complete."""
+
+    def next_sum(left, x):
+        future = dist.all_reduce(x, async_op=True).get_future()
+        return future.then(lambda done: next_sum(left - 1, done.value()[0]) if left else done.value()[0]).wait()
+
+    return next_sum(depth, torch.ones(3)).tolist()
+
+
+@pytest.mark.skipif(BACKEND == "gloo", reason="Gloo has two threads, and hangs at a depth of two")
+def test_a_callback_may_wait_for_another_future(pair):
+    assert pair(_nested, 3) == [[16.0] * 3] * 2
+
+
+def _freed(ranks):
+    """After wait() nothing but the user holds the tensor."""
+    x = torch.ones(1000)
+    storage = weakref.ref(x.untyped_storage())
+    work = dist.all_reduce(x, async_op=True)
+    work.wait()
+    del work, x
+    gc.collect()
+    return storage() is None
+
+
+def test_a_work_that_was_waited_for_holds_nothing(pair):
+    assert all(pair(_freed))

@@ -1,5 +1,7 @@
 """Sub-groups: who makes them, who belongs to them."""
 
+import time
+
 import torch
 import torch.distributed as dist
 from cases import BACKEND, Check
@@ -41,3 +43,35 @@ def _elsewhere(ranks):
 
 def test_a_rank_outside_of_a_group_does_nothing(small_group):
     assert all(small_group(_elsewhere))
+
+
+def _destroyed_by_one(ranks):
+    """What one member does to its part of a group concerns no other group, nor the other members' time."""
+    group = dist.new_group([0, 1])
+    dist.all_reduce(torch.ones(1), group=group)
+    began = time.monotonic()
+    if ranks.rank == 0:
+        dist.destroy_process_group(group)
+    took = time.monotonic() - began
+    x = torch.ones(1)
+    dist.all_reduce(x)
+    if ranks.rank == 1:
+        dist.destroy_process_group(group)
+    return took < 5 and x.item() == ranks.size
+
+
+def test_a_member_destroys_its_part_of_a_group_by_itself(pair):
+    assert all(pair(_destroyed_by_one))
+
+
+def _destroyed_in_any_order(ranks):
+    groups = [dist.new_group([0, 1]) for _ in range(3)]
+    for group in groups if ranks.rank == 0 else reversed(groups):
+        dist.destroy_process_group(group)
+    x = torch.ones(1)
+    dist.all_reduce(x)
+    return x.item() == ranks.size
+
+
+def test_groups_are_destroyed_in_any_order(pair):
+    assert all(pair(_destroyed_in_any_order))

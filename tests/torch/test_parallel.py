@@ -268,3 +268,22 @@ def _hybrid(ranks):
 
 def test_fully_shard_over_a_mesh_of_two_dimensions(four):
     four(_hybrid)
+
+
+def _power_sgd(ranks):
+    """torch's own hook, whose callbacks wait for further all_reduces."""
+    from torch.distributed.algorithms.ddp_comm_hooks import powerSGD_hook
+
+    parallel = DistributedDataParallel(_model())
+    parallel.register_comm_hook(powerSGD_hook.PowerSGDState(None, start_powerSGD_iter=2), powerSGD_hook.powerSGD_hook)
+    for step in range(4):
+        x, y = _batch(step, ranks.rank)
+        torch.nn.functional.mse_loss(parallel(x), y).backward()
+    mine = torch.cat([p.grad.flatten() for p in parallel.parameters()])
+    others = [torch.empty_like(mine) for _ in range(ranks.size)]
+    dist.all_gather(others, mine)
+    return all(torch.equal(other, mine) for other in others)
+
+
+def test_ddp_runs_power_sgd(pair):
+    assert all(pair(_power_sgd))
