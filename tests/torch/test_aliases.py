@@ -41,6 +41,28 @@ def test_a_part_of_the_row_may_be_the_other_buffer(small_group):
     small_group(_aliases)
 
 
+def _in_place(ranks):
+    check, n, me = Check(), ranks.size, ranks.rank
+    row, parts = _row(ranks)
+    expected = torch.cat([torch.arange(2.0 * n).chunk(n)[me] + 10 * rank for rank in range(n)])
+    dist.all_to_all_single(row, row)
+    check.equal("all_to_all_single", row, expected)
+    row, parts = _row(ranks)
+    dist.all_to_all(parts, parts)
+    check.equal("all_to_all", row, expected)
+    row, parts = _row(ranks)
+    output = torch.empty_like(row)
+    splits = [2] * n if me == 0 else None
+    dist.all_to_all_single(output, row, splits, splits)
+    check.equal("all_to_all_single with split sizes on one rank", output, expected)
+    return check.finish()
+
+
+@pytest.mark.skipif(BACKEND == "gloo", reason="Gloo reads what it has overwritten")
+def test_all_to_all_may_be_in_place_and_with_sizes_on_some_ranks(small_group):
+    small_group(_in_place)
+
+
 def _overlapping(ranks):
     """An output whose elements lie at one place cannot hold a result: said before anything is sent."""
     x = torch.ones(1).expand(4)

@@ -42,6 +42,12 @@ Tensors flattened(const std::vector<Tensors> &lists)
     return result;
 }
 
+// An input that does not share memory with the output, for an operation that cannot be done in place.
+at::Tensor apart_from(const at::Tensor &output, const at::Tensor &input)
+{
+    return input.is_alias_of(output) ? input.clone(at::MemoryFormat::Contiguous) : input;
+}
+
 void check_pairs(const char *name, size_t outputs, size_t inputs)
 {
     TORCH_CHECK_VALUE(outputs == inputs, "tutti: ", name, ": ", inputs, " inputs and ", outputs,
@@ -50,8 +56,7 @@ void check_pairs(const char *name, size_t outputs, size_t inputs)
 
 } // namespace
 
-// ---- Life
-// ---------------------------------------------------------------------------------------------------------
+// ---- Life -------------------------------------------------------------------------------------------------
 
 Backend::Backend(std::shared_ptr<Communicator> communicator, int rank, int size, milliseconds timeout)
     : c10d::Backend(rank, size), communicator_(std::move(communicator)), timeout_(timeout),
@@ -130,8 +135,7 @@ void Backend::waitForPendingWorks()
     }
 }
 
-// ---- Issuing
-// ------------------------------------------------------------------------------------------------------
+// ---- Issuing ----------------------------------------------------------------------------------------------
 
 milliseconds Backend::timeout_or(milliseconds timeout) const
 {
@@ -159,8 +163,7 @@ WorkPointer Backend::issue(JobBuilder builder, const Tensors &inputs, bool block
     return work;
 }
 
-// ---- Reductions
-// ---------------------------------------------------------------------------------------------------
+// ---- Reductions -------------------------------------------------------------------------------------------
 
 WorkPointer Backend::allreduce(Tensors &tensors, const c10d::AllreduceOptions &options)
 {
@@ -294,8 +297,7 @@ WorkPointer Backend::allreduce_sparse(Tensors &tensors, const c10d::AllreduceOpt
     return issue(std::move(builder), {}, true);
 }
 
-// ---- From and to all
-// ----------------------------------------------------------------------------------------------
+// ---- From and to all --------------------------------------------------------------------------------------
 
 WorkPointer Backend::broadcast(Tensors &tensors, const c10d::BroadcastOptions &options)
 {
@@ -442,30 +444,26 @@ WorkPointer Backend::alltoall_base(at::Tensor &output, at::Tensor &input, std::v
     check_tensor(name, output);
     check_tensor(name, input);
     JobBuilder builder("tutti:all_to_all_single", OpType::ALLTOALL_BASE, timeout_or(options.timeout));
-    bool is_even = output_rows.empty() && input_rows.empty();
-    if (is_even) {
-        check_elements(name, output, input, 1);
-        TORCH_CHECK_VALUE(input.numel() % size_ == 0, "tutti: all_to_all_single: ", input.numel(),
-                          " elements cannot be split evenly among ", size_, " ranks: pass the split sizes");
-    }
     TORCH_CHECK_VALUE(output.scalar_type() == input.scalar_type(),
                       "tutti: all_to_all_single: input and output are of ", input.scalar_type(), " and ",
                       output.scalar_type(), ": both must have one type");
-    auto &call = builder.call(is_even ? TUTTI_ALL_TO_ALL : TUTTI_ALL_TO_ALL_V, input, input.numel() / size_);
-    call.send = builder.input(input);
+    auto rows = [this, name](const at::Tensor &tensor, const std::vector<int64_t> &given) {
+        if (!given.empty()) {
+            TORCH_CHECK_VALUE(given.size() == static_cast<size_t>(size_), "tutti: ", name, ": ", given.size(),
+                              " split sizes for ", size_, " ranks");
+            return given;
+        }
+        int64_t count = tensor.dim() > 0 ? tensor.size(0) : 1;
+        TORCH_CHECK_VALUE(count % size_ == 0, "tutti: ", name, ": ", count,
+                          " rows cannot be split evenly among ", size_, " ranks: pass the split sizes");
+        return std::vector<int64_t>(size_, count / size_);
+    };
+    // Other ranks may give split sizes though this one does not, so only the general form is safe.
+    auto &call = builder.call(TUTTI_ALL_TO_ALL_V, input, 0);
+    call.send = builder.input(apart_from(output, input));
     call.recv = builder.output(output);
-    if (!is_even) {
-        auto rows = [this, name](const at::Tensor &tensor, const std::vector<int64_t> &given) {
-            if (!given.empty()) {
-                TORCH_CHECK_VALUE(given.size() == static_cast<size_t>(size_), "tutti: ", name, ": ",
-                                  given.size(), " split sizes for ", size_, " ranks");
-                return given;
-            }
-            return std::vector<int64_t>(size_, (tensor.dim() > 0 ? tensor.size(0) : 1) / size_);
-        };
-        call.send_counts = builder.counts(input, rows(input, input_rows));
-        call.recv_counts = builder.counts(output, rows(output, output_rows));
-    }
+    call.send_counts = builder.counts(input, rows(input, input_rows));
+    call.recv_counts = builder.counts(output, rows(output, output_rows));
     builder.job.outputs = {output};
     return issue(std::move(builder), {input}, is_blocking(options));
 }
@@ -480,7 +478,11 @@ WorkPointer Backend::alltoall(Tensors &outputs, Tensors &inputs, const c10d::All
     JobBuilder builder("tutti:all_to_all", OpType::ALLTOALL, timeout_or(options.timeout));
     // Other ranks may differ in lengths though these here do not, so only the general form is safe.
     auto &call = builder.call(TUTTI_ALL_TO_ALL_V, inputs.front(), 0);
-    call.send = builder.input(inputs);
+    Tensors sources;
+    for (size_t i = 0; i < inputs.size(); i++) {
+        sources.push_back(apart_from(outputs[i], inputs[i]));
+    }
+    call.send = builder.input(sources);
     call.recv = builder.output(outputs);
     call.send_counts = builder.counts(inputs);
     call.recv_counts = builder.counts(outputs);
@@ -502,8 +504,7 @@ void Backend::monitoredBarrier(const c10d::BarrierOptions &options, bool /* wait
     issue(std::move(builder), {}, true);
 }
 
-// ---- From rank to rank
-// --------------------------------------------------------------------------------------------
+// ---- From rank to rank ------------------------------------------------------------------------------------
 
 WorkPointer Backend::send(Tensors &tensors, int to, int tag)
 {
@@ -540,8 +541,7 @@ WorkPointer Backend::recvAnysource(Tensors &tensors, int tag)
     return receive(tensors, TUTTI_ANY_SOURCE, tag, "tutti:recv_any_source", OpType::RECVANYSOURCE);
 }
 
-// ---- Symmetric memory
-// ---------------------------------------------------------------------------------------------
+// ---- Symmetric memory -------------------------------------------------------------------------------------
 
 at::Tensor Backend::empty(at::IntArrayRef sizes, const at::TensorOptions &options)
 {

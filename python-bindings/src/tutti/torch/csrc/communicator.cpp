@@ -9,7 +9,6 @@
 #include <climits>
 #include <cstdlib>
 #include <cstring>
-#include <future>
 
 #include <c10/util/Exception.h>
 
@@ -27,8 +26,7 @@ int to_timeout_ms(milliseconds timeout)
 
 namespace {
 
-// ---- Meeting
-// ------------------------------------------------------------------------------------------------------
+// ---- Meeting ----------------------------------------------------------------------------------------------
 
 // Where rank 0 could not serve, before the reason.
 constexpr char kFailed[] = "failed: ";
@@ -189,11 +187,34 @@ std::shared_ptr<Communicator> Communicator::join(const c10::intrusive_ptr<c10d::
     return communicator;
 }
 
+// Waits for what a thread does for this one.  When the time is up, or a signal handler raises, it ends the
+// group, so that the thread comes back, too.
+void Communicator::await(std::future<int> &done, milliseconds timeout, const std::string &what)
+{
+    const auto begin = std::chrono::steady_clock::now();
+    try {
+        while (done.wait_for(milliseconds(100)) != std::future_status::ready) {
+            check_signals();
+            TORCH_CHECK_WITH(DistBackendError, std::chrono::steady_clock::now() - begin < timeout,
+                             "tutti: ", what, " was not complete within ", timeout.count(),
+                             " ms: have all its ranks come to it?");
+        }
+    } catch (...) {
+        abort(what + " was given up");
+        done.wait();
+        throw;
+    }
+}
+
 std::shared_ptr<Communicator> Communicator::subgroup(std::shared_ptr<Communicator> root,
-                                                     const std::vector<int> &ranks)
+                                                     const std::vector<int> &ranks, milliseconds timeout)
 {
     tutti_comm *handle = nullptr;
-    int status = functions->subgroup(root->handle_, ranks.data(), static_cast<int>(ranks.size()), &handle);
+    auto done = std::async(std::launch::async, [&] {
+        return functions->subgroup(root->handle_, ranks.data(), static_cast<int>(ranks.size()), &handle);
+    });
+    root->await(done, timeout, c10::str("new_group() of ranks ", ranks));
+    int status = done.get();
     if (status < 0) {
         std::rethrow_exception(root->exception_of(status));
     }
@@ -215,18 +236,16 @@ void Communicator::leave(milliseconds timeout)
         root_->let_leave(shared_from_this());
         return;
     }
-    auto finalized = std::async(std::launch::async, [this, timeout] {
-        if (functions->finalize(handle_, to_timeout_ms(timeout)) != TUTTI_OK) {
+    auto done = std::async(std::launch::async, [this, timeout] {
+        int status = functions->finalize(handle_, to_timeout_ms(timeout));
+        if (status != TUTTI_OK) {
             abort("the process group was destroyed"); // what is under way must end
         }
+        return status;
     });
     try {
-        while (finalized.wait_for(milliseconds(100)) != std::future_status::ready) {
-            check_signals();
-        }
+        await(done, milliseconds::max(), "destroy_process_group()");
     } catch (...) {
-        abort("destroy_process_group() was interrupted");
-        finalized.wait();
         join_leavers(true);
         throw;
     }

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <exception>
+#include <future>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -34,9 +35,10 @@ class Communicator : public std::enable_shared_from_this<Communicator> {
     static std::shared_ptr<Communicator> join(const c10::intrusive_ptr<c10d::Store> &store, int rank,
                                               int size, milliseconds timeout);
 
-    // The group of those ranks of `root`, which all of them and nobody else make.
+    // The group of those ranks of `root`, which all of them and nobody else make; when they have not within
+    // `timeout`, `root` ends.
     static std::shared_ptr<Communicator> subgroup(std::shared_ptr<Communicator> root,
-                                                  const std::vector<int> &ranks);
+                                                  const std::vector<int> &ranks, milliseconds timeout);
 
     ~Communicator();
     Communicator(const Communicator &) = delete;
@@ -79,6 +81,7 @@ class Communicator : public std::enable_shared_from_this<Communicator> {
         std::thread thread;
         std::shared_ptr<std::atomic<bool>> is_done;
     };
+    void await(std::future<int> &done, milliseconds timeout, const std::string &what);
     void let_leave(std::shared_ptr<Communicator> child);
     void join_leavers(bool all);
     std::mutex leavers_mutex_;

@@ -9,8 +9,7 @@ namespace tutti_torch {
 
 namespace {
 
-// ---- Element types
-// ------------------------------------------------------------------------------------------------
+// ---- Element types ----------------------------------------------------------------------------------------
 
 // An element of torch's as `factor` elements of tutti's.
 struct Elements {
@@ -90,8 +89,7 @@ double factor_of(const c10d::ReduceOp &reduction)
                                                : supplement->double_factor;
 }
 
-// ---- Layouts
-// ------------------------------------------------------------------------------------------------------
+// ---- Layouts ----------------------------------------------------------------------------------------------
 
 // Do the elements lie in one row, tensor after tensor?
 bool are_adjacent(const Tensors &tensors)
@@ -160,8 +158,7 @@ bool is_misplaced(const at::Tensor &tensor, const void *row, const Tensors &part
 
 } // namespace
 
-// ---- Checks
-// -------------------------------------------------------------------------------------------------------
+// ---- Checks -----------------------------------------------------------------------------------------------
 
 void check_tensor(const char *name, const at::Tensor &tensor)
 {
@@ -213,8 +210,7 @@ bool are_equally_long(const Tensors &tensors)
     return true;
 }
 
-// ---- JobBuilder
-// ---------------------------------------------------------------------------------------------------
+// ---- JobBuilder -------------------------------------------------------------------------------------------
 
 JobBuilder::JobBuilder(const char *title, c10d::OpType type, milliseconds timeout)
     : name_(title + sizeof "tutti:" - 1), timeout_ms_(to_timeout_ms(timeout))

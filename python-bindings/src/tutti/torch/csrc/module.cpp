@@ -89,7 +89,7 @@ c10::intrusive_ptr<Backend> join(const c10::intrusive_ptr<c10d::Store> &store, i
 c10::intrusive_ptr<Backend> subgroup(const c10::intrusive_ptr<Backend> &root, const std::vector<int> &ranks,
                                      int rank, milliseconds timeout)
 {
-    auto communicator = Communicator::subgroup(root->communicator(), ranks);
+    auto communicator = Communicator::subgroup(root->communicator(), ranks, timeout);
     return make(std::move(communicator), rank, static_cast<int>(ranks.size()), timeout);
 }
 

@@ -29,8 +29,7 @@ const char *name_of(const char *title)
 
 } // namespace
 
-// ---- Work
-// ---------------------------------------------------------------------------------------------------------
+// ---- Work -------------------------------------------------------------------------------------------------
 
 Work::Work(std::shared_ptr<Communicator> communicator, std::weak_ptr<Watcher> watcher, int rank, Job job,
            const std::vector<at::Tensor> &inputs, uint64_t sequence)
@@ -220,8 +219,7 @@ uint64_t Work::getSequencenumber() const
     return sequence_;
 }
 
-// ---- Futures
-// ------------------------------------------------------------------------------------------------------
+// ---- Futures ----------------------------------------------------------------------------------------------
 
 void Work::resolve(c10::ivalue::Future &future)
 {
