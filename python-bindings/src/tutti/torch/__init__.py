@@ -38,7 +38,10 @@ def is_built() -> bool:
 
 
 def empty(
-    *size: int | tuple[int, ...], dtype: torch.dtype | None = None, group: torch.distributed.ProcessGroup | None = None
+    *size: int | tuple[int, ...],
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    group: torch.distributed.ProcessGroup | None = None,
 ) -> torch.Tensor:
     """A tensor of zeros in symmetric memory: the other ranks of this host can read it where it is.
 
@@ -46,12 +49,14 @@ def empty(
     twice as fast (docs/shared-memory.md).  Otherwise it is a tensor like any other, on the CPU and contiguous.
     It is taken from the system at once, so make such tensors once and keep them.
 
-    size: as of ``torch.empty``.  dtype: torch's default if None.  group: any group of the tutti backend, which the
-    memory outlives; the default group if None.
+    size: as of ``torch.empty``.  dtype: torch's default if None.  device: "cpu", the only one there is.  group: any
+    group of the tutti backend, which the memory outlives; the default group if None.
 
-    Local: nobody else takes part.  Any thread.  Raises ValueError where the group has another backend,
-    ``torch.distributed.DistBackendError`` where there is no memory.
+    Local: nobody else takes part.  Any thread.  Raises ValueError where the group has another backend or the device is
+    another, ``torch.distributed.DistBackendError`` where there is no memory.
     """
+    if torch.device(device).type != "cpu":
+        raise ValueError(f"symmetric tensors are on the CPU, not on {device}")
     backend = _groups.backend_of(group)
     shape = tuple(size[0]) if len(size) == 1 and not isinstance(size[0], int) else size
     return backend._empty(list(shape), torch.get_default_dtype() if dtype is None else dtype)
