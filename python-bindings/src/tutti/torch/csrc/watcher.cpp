@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <iterator>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -101,8 +102,16 @@ void Watcher::drive(State &state, std::unique_lock<std::mutex> &lock)
     }
     lock.lock();
     auto &works = state.works;
-    works.erase(std::remove_if(works.begin(), works.end(), [](auto &work) { return work->is_done(); }),
-                works.end());
+    auto done =
+        std::stable_partition(works.begin(), works.end(), [](auto &work) { return !work->is_done(); });
+    std::vector<c10::intrusive_ptr<Work>> ended(std::make_move_iterator(done),
+                                                std::make_move_iterator(works.end()));
+    works.erase(done, works.end());
+    // Tensors that go may take Python's lock, which somebody may hold who waits for this one.
+    lock.unlock();
+    ended.clear();
+    oldest.reset();
+    lock.lock();
 }
 
 void Watcher::run(std::shared_ptr<State> state)

@@ -45,8 +45,8 @@ class Work final : public c10d::Work {
     void keep_in(const std::shared_ptr<Pending> &pending);
 
     bool isCompleted() override; // looks
-    bool wait(
-        milliseconds timeout) override; // 0: as long as it takes; else throws when it is not complete by then
+    // 0: as long as it takes; else throws when it is not complete by then.
+    bool wait(milliseconds timeout) override;
     void synchronize() override;
     void abort() override;
     std::vector<at::Tensor> result() override;
