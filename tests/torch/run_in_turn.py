@@ -17,9 +17,25 @@ import sklearn.datasets  # noqa: F401
 import torch._dynamo
 import torch.distributed.fsdp
 import torch.distributed.tensor.parallel  # noqa: F401
+from torch.distributed import distributed_c10d
+
+#: The process groups of a script, to the end of its process: the destructor of Gloo's waits for its threads with the
+#: interpreter's lock (torch 2.13), and hangs where one of these is just letting go of a tensor.
+KEPT = []
+
+
+def keep_groups():
+    make = distributed_c10d._new_process_group_helper
+
+    def make_and_keep(*arguments, **named):
+        KEPT.append(make(*arguments, **named))
+        return KEPT[-1]
+
+    distributed_c10d._new_process_group_helper = make_and_keep
 
 
 def run(port, output, script, arguments):
+    keep_groups()
     os.environ["MASTER_PORT"] = str(port)
     sys.argv = [script, *arguments]
     sys.path.insert(0, os.path.dirname(script))
