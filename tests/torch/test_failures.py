@@ -381,7 +381,8 @@ else:
         pytest.skip("Gloo waits on")
     rest += 'print("never here" if rank == 0 else "waited")\n'
     begin = """
-import atexit, os
+import atexit, os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has it ignored
 if os.environ["RANK"] == "0":
     atexit.register(lambda: open("interrupted", "x").close())
 """
